@@ -1,0 +1,140 @@
+"""What the operator reports and resumes from: `ModelDeployment.status`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from serinus.api.spec import ApiModel
+
+
+class Phase(StrEnum):
+    """What is happening; the PHASE column."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    CANARY = "Canary"
+    PROMOTING = "Promoting"
+    ROLLING_BACK = "RollingBack"
+    LIVE = "Live"
+    FAILED = "Failed"
+    INVALID = "Invalid"
+
+
+class Outcome(StrEnum):
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+    FAILED = "Failed"
+    SUPERSEDED = "Superseded"
+
+
+class Condition(ApiModel):
+    """A condition as in metav1.Condition, after kstatus."""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: Annotated[str, Field(pattern=r"^(True|False|Unknown)$")]
+    reason: Annotated[str, Field(max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: datetime
+    observed_generation: int | None = None
+
+
+class RevisionRef(ApiModel):
+    """A revision and what it pins."""
+
+    revision: str
+    """Hash of `spec.model` and `spec.runtime`; names the revision's Deployment and Service."""
+    version: str
+    digest: str
+    since: datetime | None = None
+    """When it reached its present role."""
+    until: datetime | None = None
+    """Previous revision only: how long it stays warm."""
+    replicas: int | None = None
+    """Previous revision only: replicas kept warm."""
+
+
+class Counts(ApiModel):
+    """Requests of one revision since the step began."""
+
+    requests: int = 0
+    errors: int = 0
+    slow: int = 0
+
+
+class ReleaseStatus(ApiModel):
+    """The release under way; everything needed to resume it."""
+
+    revision: str
+    phase: Phase
+    started_at: datetime
+    step: int = 0
+    """Index into spec.release.steps."""
+    weight: int = 0
+    """Percent of the users' requests that the route gives to the candidate."""
+    phase_since: datetime
+    """When the present phase or step began."""
+    serving_since: datetime | None = None
+    """When the gateway confirmed the present weight; hold times and counts start here."""
+    candidate: Counts = Counts()
+    live: Counts = Counts()
+    served: int = 0
+    """Users' requests the candidate answered in the whole release."""
+    reason: str | None = None
+    """Why it is rolling back, or holds."""
+    message: str | None = None
+    evidence: str | None = None
+    """The numbers that speak, as a sentence."""
+
+
+class ReleaseRecord(ApiModel):
+    """The last release that ended."""
+
+    revision: str
+    version: str
+    outcome: Outcome
+    reason: str
+    message: str
+    started_at: datetime
+    finished_at: datetime
+    requests: int = 0
+    """Users' requests the candidate answered."""
+    evidence: str | None = None
+
+
+class Metrics(ApiModel):
+    """The revision that serves most users over the last minute, as the columns show it."""
+
+    p99: str | None = None
+    p95: str | None = None
+    p50: str | None = None
+    error_rate: str | None = None
+    requests_per_second: str | None = None
+
+
+class ModelDeploymentStatus(ApiModel):
+    """What is live, what is happening, is it well."""
+
+    observed_generation: int = -1
+    phase: Phase = Phase.PENDING
+    live: RevisionRef | None = None
+    candidate: RevisionRef | None = None
+    previous: RevisionRef | None = None
+    """The last live revision while it is kept warm."""
+    weight: str | None = None
+    """Share of the users' requests that the candidate gets, for example 5%."""
+    release: ReleaseStatus | None = None
+    last_release: ReleaseRecord | None = None
+    failed_revisions: Annotated[list[str], Field(max_length=20)] = []
+    """Not tried again until the spec changes or the retry annotation is set."""
+    retried: str | None = None
+    """Last value of the retry annotation that was acted on."""
+    metrics: Metrics | None = None
+    candidate_metrics: Metrics | None = None
+    replicas: int = 0
+    ready_replicas: int = 0
+    selector: str = ""
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from serinus.api.units import Duration, Percent, Quantity
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+VersionName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
 Label = Annotated[str, Field(max_length=63)]
 
 
@@ -26,10 +27,8 @@ class Model(ApiModel):
     """What is served. Changing anything here makes a new revision."""
 
     name: Name | None = None
-    """Name under which clients address the model (`/v2/models/NAME`). Defaults to the ModelDeployment's name; immutable."""
-    version: (
-        Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")] | None
-    ) = None
+    """Name in `/v2/models/NAME`. Defaults to the ModelDeployment's name; immutable."""
+    version: VersionName | None = None
     """Version shown to people and sent to clients as X-Model-Version. Defaults to the first 12 digits of the digest."""
     uri: Annotated[str, Field(min_length=8, max_length=1024)]
     """Where the model directory or archive lies: http://, https://, pvc://CLAIM/PATH or file:///PATH."""

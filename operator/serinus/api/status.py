@@ -20,6 +20,7 @@ class Phase(StrEnum):
     PROMOTING = "Promoting"
     ROLLING_BACK = "RollingBack"
     LIVE = "Live"
+    ROLLED_BACK = "RolledBack"
     FAILED = "Failed"
     INVALID = "Invalid"
 

@@ -1,0 +1,1 @@
+"""From metrics to verdicts: PromQL, counters that survive restarts, sequential tests. No Kubernetes."""

@@ -1,0 +1,92 @@
+"""Failures that Kubernetes itself shows, read from pods and Deployments."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from serinus.objects.context import Object
+from serinus.release.observed import Failure
+
+FATAL_WAITING = frozenset(
+    {
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+FATAL_EXITS = frozenset({"DigestMismatch", "ModelLoadFailed", "WarmupFailed", "InvalidConfig"})
+"""Reasons in a termination message that a restart cannot mend."""
+PATIENCE = 2
+"""Restarts after which any other crash counts as a crash loop."""
+MESSAGE_LENGTH = 600
+
+
+def pod_failure(pod: Object) -> Failure | None:
+    """Why a pod will not become ready by waiting, or None."""
+    status = pod.get("status", {})
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        failure = _container_failure(container)
+        if failure:
+            where = f"pod {pod['metadata']['name']}, container {container['name']}"
+            return Failure(failure.reason, f"{failure.message} ({where})")
+    return None
+
+
+def _container_failure(container: dict[str, Any]) -> Failure | None:
+    waiting = container.get("state", {}).get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if reason in FATAL_WAITING:
+        return Failure(reason, waiting.get("message") or f"the container waits: {reason}")
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    if not ended or ended.get("exitCode", 0) == 0:
+        return None
+    if ended.get("reason") == "OOMKilled":
+        return Failure("OOMKilled", "the container needed more memory than its limit; raise resources.limits.memory")
+    told = _told(ended.get("message", ""))
+    if told and told.reason in FATAL_EXITS:
+        return told
+    restarts = int(container.get("restartCount", 0))
+    if restarts < PATIENCE and reason != "CrashLoopBackOff":
+        return None
+    if told:
+        return told
+    last = (ended.get("message") or "").strip()[-MESSAGE_LENGTH:]
+    return Failure("CrashLoop", f"exit code {ended.get('exitCode')} after {restarts} restarts: {last or 'no message'}")
+
+
+def _told(message: str) -> Failure | None:
+    """The runtime's own word: a JSON object with reason and message, the last line of the termination message."""
+    for line in reversed(message.strip().splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get("reason"), str):
+            return Failure(found["reason"], str(found.get("message", ""))[:MESSAGE_LENGTH])
+    return None
+
+
+def replica_failure(deployment: Object) -> Failure | None:
+    """Pods that the API server refuses to create: a quota, a missing service account, pod security."""
+    for condition in deployment.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Failure(condition.get("reason", "FailedCreate"), condition.get("message", "")[:MESSAGE_LENGTH])
+    return None
+
+
+def unschedulable(pod: Object) -> tuple[datetime, str] | None:
+    """Since when, and why, the scheduler finds no node."""
+    for condition in pod.get("status", {}).get("conditions", []):
+        if (
+            condition["type"] == "PodScheduled"
+            and condition["status"] == "False"
+            and condition.get("reason") == "Unschedulable"
+        ):
+            since = datetime.fromisoformat(condition["lastTransitionTime"])
+            return since, condition.get("message", "")[:MESSAGE_LENGTH]
+    return None

@@ -1,0 +1,39 @@
+"""Names, labels and annotations of everything the operator owns."""
+
+from __future__ import annotations
+
+from serinus.api import GROUP
+
+MANAGER = "serinus"
+"""Field manager of every server-side apply."""
+DEPLOYMENT_LABEL = f"{GROUP}/deployment"
+REVISION_LABEL = f"{GROUP}/revision"
+VERSION_LABEL = f"{GROUP}/version"
+RETRY_ANNOTATION = f"{GROUP}/retry"
+REVISION_LENGTH = 10
+
+
+def child(deployment: str, revision: str) -> str:
+    """Name of a revision's Deployment, Service, autoscaler and ControllerRevision."""
+    return f"{deployment}-{revision}"
+
+
+def revision_in(deployment: str, name: str) -> str | None:
+    """The revision in a child's name, or None where it is not one."""
+    prefix, _, revision = name.rpartition("-")
+    return revision if prefix == deployment and len(revision) == REVISION_LENGTH else None
+
+
+def labels(deployment: str, revision: str | None = None) -> dict[str, str]:
+    """Labels of an owned object."""
+    common = {
+        "app.kubernetes.io/name": deployment,
+        "app.kubernetes.io/managed-by": MANAGER,
+        DEPLOYMENT_LABEL: deployment,
+    }
+    return {**common, REVISION_LABEL: revision} if revision else common
+
+
+def selector(deployment: str, revision: str) -> dict[str, str]:
+    """Labels that select a revision's pods, and never change."""
+    return {DEPLOYMENT_LABEL: deployment, REVISION_LABEL: revision}

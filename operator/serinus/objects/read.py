@@ -1,0 +1,125 @@
+"""Reading the cluster back: children of one ModelDeployment as the state machine sees them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from serinus.objects import names
+from serinus.objects.context import Object
+from serinus.objects.failures import pod_failure, replica_failure, unschedulable
+from serinus.release.observed import Observed, RevisionState, RouteState
+from serinus.release.revisions import Revision
+
+OWNED_KINDS = (
+    "ControllerRevision",
+    "Deployment",
+    "Service",
+    "HorizontalPodAutoscaler",
+    "HTTPRoute",
+    "PodDisruptionBudget",
+    "PodMonitor",
+)
+
+
+class Children:
+    """Objects of one ModelDeployment by kind and name."""
+
+    def __init__(self, objects: Iterable[Object] = ()) -> None:
+        self._kinds: dict[str, dict[str, Object]] = {}
+        for obj in objects:
+            self._kinds.setdefault(obj["kind"], {})[obj["metadata"]["name"]] = obj
+
+    def of(self, kind: str) -> Mapping[str, Object]:
+        """Objects of one kind by name."""
+        return self._kinds.get(kind, {})
+
+    def owned(self) -> dict[str, Mapping[str, Object]]:
+        """Everything the operator itself creates, by kind."""
+        return {kind: self.of(kind) for kind in OWNED_KINDS}
+
+
+def observe(deployment: str, children: Children) -> Observed:
+    """The state machine's view of a ModelDeployment's children."""
+    snapshots = {}
+    for obj in children.of("ControllerRevision").values():
+        name = obj["metadata"].get("labels", {}).get(names.REVISION_LABEL)
+        if name and isinstance(obj.get("data"), dict):
+            try:
+                snapshots[name] = Revision.restore(name, obj["data"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    pods: dict[str, list[Object]] = {}
+    for pod in children.of("Pod").values():
+        revision = pod["metadata"].get("labels", {}).get(names.REVISION_LABEL, "")
+        pods.setdefault(revision, []).append(pod)
+    revisions = {}
+    for name, obj in children.of("Deployment").items():
+        revision = names.revision_in(deployment, name)
+        if revision:
+            revisions[revision] = _revision_state(obj, pods.get(revision, []))
+    route = children.of("HTTPRoute").get(deployment)
+    return Observed(revisions, snapshots, _route_state(deployment, route))
+
+
+def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
+    status = obj.get("status", {})
+    current = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
+    serving = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    failures = [failure for pod in serving if (failure := pod_failure(pod))]
+    stuck = [found for pod in serving if (found := unschedulable(pod))]
+    since, message = min(stuck, default=(None, ""), key=lambda found: found[0])
+    return RevisionState(
+        desired=int(obj["spec"].get("replicas", 1)),
+        ready=int(status.get("readyReplicas", 0)) if current else 0,
+        failure=failures[0] if failures else replica_failure(obj),
+        unschedulable_since=since,
+        unschedulable_message=message,
+    )
+
+
+def _route_state(deployment: str, route: Object | None) -> RouteState:
+    if route is None:
+        return RouteState(message="the HTTPRoute does not exist yet")
+    weights: dict[str, int] = {}
+    for rule in route["spec"].get("rules", []):
+        for backend in rule.get("backendRefs", []):
+            revision = names.revision_in(deployment, backend["name"])
+            if revision:
+                weights[revision] = int(backend.get("weight", 1))
+    generation = route["metadata"].get("generation", 0)
+    parents = route.get("status", {}).get("parents", [])
+    wanted = len(route["spec"].get("parentRefs", []))
+    if len(parents) < wanted:
+        return RouteState(weights, False, f"{len(parents)} of {wanted} gateways have answered; does the Gateway exist?")
+    for parent in parents:
+        problem = _parent_problem(parent, generation)
+        if problem:
+            return RouteState(weights, False, problem)
+    return RouteState(weights, True)
+
+
+def _parent_problem(parent: Mapping[str, Any], generation: int) -> str | None:
+    conditions = {condition["type"]: condition for condition in parent.get("conditions", [])}
+    gateway = parent.get("parentRef", {}).get("name", "?")
+    for kind in ("Accepted", "ResolvedRefs"):
+        condition = conditions.get(kind)
+        if condition is None or condition.get("observedGeneration", 0) < generation:
+            return f"Gateway {gateway} has not seen this generation of the route yet"
+        if condition["status"] != "True":
+            return f"Gateway {gateway}: {kind} is {condition['status']}: {condition.get('message', '')}".strip()
+    return None
+
+
+def owns_replicas(deployment: Object) -> bool:
+    """Whether the operator still is the only owner of `spec.replicas`: leaving it out would then reset it to 1."""
+    owners = set()
+    for entry in deployment["metadata"].get("managedFields", []):
+        if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {}):
+            owners.add((entry.get("manager"), entry.get("operation"), entry.get("subresource", "")))
+    return owners == {(names.MANAGER, "Apply", "")}
+
+
+def revision_number(obj: Object) -> int:
+    """Sequence number of a ControllerRevision."""
+    return int(obj.get("revision", 0))

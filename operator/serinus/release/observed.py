@@ -1,0 +1,134 @@
+"""What the state machine sees of the world, and what it wants: plain values, no Kubernetes objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serinus.api.spec import ModelDeploymentSpec
+from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.release.revisions import Revision
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that Kubernetes itself shows and that waiting does not mend."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RevisionState:
+    """Pods of one revision."""
+
+    desired: int = 0
+    ready: int = 0
+    failure: Failure | None = None
+    unschedulable_since: datetime | None = None
+    unschedulable_message: str = ""
+
+
+@dataclass(frozen=True)
+class RouteState:
+    """The HTTPRoute as the gateway reports it."""
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Weight by revision in the stored route."""
+    accepted: bool = False
+    """Every gateway accepted and resolved the stored generation of the route."""
+    message: str = ""
+    """Why it is not accepted."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One ModelDeployment's children."""
+
+    revisions: Mapping[str, RevisionState] = field(default_factory=dict)
+    snapshots: Mapping[str, Revision] = field(default_factory=dict)
+    route: RouteState = RouteState()
+
+    def state(self, revision: str | None) -> RevisionState:
+        return self.revisions.get(revision or "", RevisionState())
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One revision over the last minute; None where nothing was measured. Latencies in seconds."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    error_rate: float | None = None
+    requests_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What Prometheus said since the last decision."""
+
+    available: bool = False
+    message: str = "Prometheus has not been asked yet"
+    """Why evidence is not available."""
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """Requests by revision since the last decision that was stored."""
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Input:
+    """Everything a decision depends on."""
+
+    name: str
+    generation: int
+    spec: ModelDeploymentSpec
+    status: ModelDeploymentStatus
+    observed: Observed
+    evidence: Evidence
+    now: datetime
+    retry: str | None = None
+    """Value of the retry annotation."""
+
+
+@dataclass(frozen=True)
+class RevisionPlan:
+    """One revision that should have pods."""
+
+    revision: Revision
+    floor: int
+    """Fewest replicas."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What should exist in the cluster."""
+
+    revisions: tuple[RevisionPlan, ...] = ()
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Weight by revision in the route; 0 keeps a revision in the route without traffic."""
+    stable: str | None = None
+    """Revision behind the stable Service."""
+    keep: frozenset[str] = frozenset()
+    """Revisions whose objects stay as they are, because what they serve is no longer known."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A Kubernetes Event to be written."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from an input."""
+
+    status: ModelDeploymentStatus
+    plan: Plan
+    notes: tuple[Note, ...] = ()
+    requeue_after: float | None = None
+    """Seconds until time alone may change the decision."""

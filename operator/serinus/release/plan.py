@@ -1,0 +1,53 @@
+"""From a status to what should exist in the cluster. Every traffic weight is decided here and nowhere else."""
+
+from __future__ import annotations
+
+from serinus.api.status import ModelDeploymentStatus, Phase
+from serinus.release.capacity import floor_for
+from serinus.release.observed import Input, Plan, RevisionPlan
+from serinus.release.revisions import Revision
+
+
+def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> Plan:
+    """The plan that `status` implies: one entry per revision that has a role, and the route's weights."""
+    live, release, previous = status.live, status.release, status.previous
+    floors: dict[str, int] = {}
+    weights: dict[str, int] = {}
+    if live is not None:
+        floors[live.revision] = given.spec.scaling.min
+        weights[live.revision] = 100
+    if previous is not None:
+        floors.setdefault(previous.revision, max(previous.replicas or 1, 1))
+        weights.setdefault(previous.revision, 0)
+    if release is not None:
+        live_replicas = given.observed.state(live.revision if live else None).desired
+        floors[release.revision] = max(
+            floors.get(release.revision, 0), floor_for(_heading_for(given, status), given.spec.scaling, live_replicas)
+        )
+        if live is not None:
+            weights[live.revision] = 100 - release.weight
+        if release.weight or release.phase is not Phase.STARTING:
+            weights[release.revision] = release.weight
+    snapshots = {**given.observed.snapshots, target.name: target}
+    known = [name for name in floors if name in snapshots]
+    if sum(weights.values()) == 0:
+        weights = {}
+    return Plan(
+        revisions=tuple(RevisionPlan(snapshots[name], floors[name]) for name in known),
+        weights=weights,
+        stable=live.revision if live else None,
+        keep=frozenset(floors) - frozenset(known),
+    )
+
+
+def _heading_for(given: Input, status: ModelDeploymentStatus) -> int:
+    """The weight that the candidate needs pods for: the next one it is about to get."""
+    release = status.release
+    if release is None or release.phase is Phase.ROLLING_BACK:
+        return 0
+    if release.phase is Phase.PROMOTING:
+        return 100
+    steps = given.spec.release.canary_steps() if given.spec.route else ()
+    if not steps or status.live is None:
+        return 100
+    return max(release.weight, steps[min(release.step, len(steps) - 1)].weight)

@@ -1,0 +1,25 @@
+"""What an engine's template says about its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RuntimeTemplate:
+    """How to run one engine. Every engine has the same front, so ports, probes and metric names are shared."""
+
+    engine: str
+    serve: tuple[str, ...] = ("serve",)
+    """Arguments of the image's entry point that serve the model."""
+    fetch: tuple[str, ...] = ("fetch",)
+    """Arguments that download and verify the model, in an init container."""
+    http_port: int = 8080
+    metrics_port: int = 8082
+    live_path: str = "/v2/health/live"
+    ready_path: str = "/v2/health/ready"
+    metrics_path: str = "/metrics"
+    model_dir: str = "/models/model"
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment that only this engine needs."""

@@ -47,6 +47,9 @@ def to_onnx(pipeline: Any, name: str) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "serinus-example", ""
     del model.metadata_props[:]
+    opsets = sorted((item.domain, item.version) for item in model.opset_import)
+    del model.opset_import[:]  # came in the order of a set: not the same in every process
+    model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in opsets)
     for node in model.graph.node:
         if node.op_type == "TreeEnsembleClassifier":  # optional, and a sixth of the file
             kept = [a for a in node.attribute if a.name != "nodes_hitrates"]

@@ -1,0 +1,253 @@
+"""The routes of both ports: what a request means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from serinus_runtime import __version__, logs
+from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, TooManyRowsError
+from serinus_runtime.engine import EngineError
+from serinus_runtime.http import Exchange
+from serinus_runtime.metrics import CONTENT_TYPE, Metrics
+from serinus_runtime.oip import InferCodec, InvalidRequestError
+
+_ENCODINGS = (b"", b"identity")
+Handler = Callable[[Exchange], None]
+
+
+class Model(msgspec.Struct):
+    """A model that is ready to answer."""
+
+    codec: InferCodec
+    batcher: Batcher
+    platform: str
+
+
+class State:
+    """What the process is doing, as its probes tell it."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+        self.draining = False
+        self.refusing = False
+        """True once the drain delay is over: requests that still arrive are answered 503."""
+        self.alive: Callable[[], bool] = lambda: True
+
+    @property
+    def ready(self) -> bool:
+        """True after warm-up and before the drain."""
+        return self.model is not None and not self.draining and self.alive()
+
+
+class InferenceApp:
+    """The Open Inference Protocol for one model."""
+
+    def __init__(self, name: str, version: str, state: State, metrics: Metrics) -> None:
+        self._name = name
+        self._version = version
+        self._state = state
+        self._metrics = metrics
+        model = f"/v2/models/{name}".encode()
+        versioned = model + f"/versions/{version}".encode()
+        self._infer_paths = frozenset((model + b"/infer", versioned + b"/infer"))
+        self._gets: dict[bytes, Handler] = {
+            b"/v2": self._server_metadata,
+            b"/v2/": self._server_metadata,
+            b"/v2/health/live": self._live,
+            b"/v2/health/ready": self._ready,
+            model: self._metadata,
+            versioned: self._metadata,
+            model + b"/ready": self._model_ready,
+            versioned + b"/ready": self._model_ready,
+        }
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answers one request. Whatever goes wrong is an answer, not an exception."""
+        path = exchange.path
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        try:
+            if path in self._infer_paths:
+                if exchange.method == b"POST":
+                    _Inference(exchange, self._state, self._metrics).begin()
+                else:
+                    _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
+            elif (handler := self._gets.get(path)) is not None:
+                if exchange.method in (b"GET", b"HEAD"):
+                    handler(exchange)
+                else:
+                    _error(exchange, 405, "only GET and HEAD are understood here", b"allow: GET, HEAD\r\n")
+            else:
+                self._not_found(exchange, path)
+        except Exception as error:
+            logs.event("error", "a request failed", path=path.decode("latin-1"), error=repr(error))
+            _error(exchange, 500, "internal error")
+
+    def refused(self, target: bytes, status: int) -> None:
+        """Counts what the connection refused, when it was an inference request."""
+        if target.partition(b"?")[0] in self._infer_paths:
+            self._metrics.rejected["too_large" if status == 413 else "invalid"] += 1
+            self._metrics.answered(status, 0.0)
+
+    def _server_metadata(self, exchange: Exchange) -> None:
+        _json(exchange, 200, {"name": "serinus-runtime", "version": __version__, "extensions": []})
+
+    def _live(self, exchange: Exchange) -> None:
+        live = self._state.alive()
+        _json(exchange, 200 if live else 503, {"live": live})
+
+    def _ready(self, exchange: Exchange) -> None:
+        ready = self._state.ready
+        _json(exchange, 200 if ready else 503, {"ready": ready})
+
+    def _model_ready(self, exchange: Exchange) -> None:
+        ready = self._state.ready
+        _json(exchange, 200 if ready else 503, {"name": self._name, "ready": ready})
+
+    def _metadata(self, exchange: Exchange) -> None:
+        model = self._state.model
+        if model is None:
+            _error(exchange, 503, "the model is still loading", b"retry-after: 1\r\n")
+        else:
+            exchange.respond(200, model.codec.metadata(self._name, self._version, model.platform))
+
+    def _not_found(self, exchange: Exchange, path: bytes) -> None:
+        parts = path.decode("utf-8", "replace").split("/")
+        if parts[1:3] == ["v2", "models"] and len(parts) > 3 and parts[3] != self._name:
+            text = f"model {parts[3][:200]!r} is not served here; this server has {self._name!r}"
+        elif parts[1:3] == ["v2", "models"] and parts[4:5] == ["versions"] and parts[5:6] != [self._version]:
+            text = f"version {''.join(parts[5:6])[:200]!r} is not served here; this server has {self._version!r}"
+        else:
+            text = "no such path; see /v2"
+        _error(exchange, 404, text)
+
+
+class _Inference:
+    """One inference request on its way."""
+
+    __slots__ = ("_exchange", "_metrics", "_model", "_queued", "_request_id", "_state")
+
+    def __init__(self, exchange: Exchange, state: State, metrics: Metrics) -> None:
+        self._exchange = exchange
+        self._state = state
+        self._metrics = metrics
+        self._model: Model | None = state.model
+        self._request_id: str | None = None
+        self._queued = 0.0
+
+    def begin(self) -> None:
+        """Checks, decodes and queues the request."""
+        exchange, metrics, model = self._exchange, self._metrics, self._model
+        metrics.inflight += 1
+        if model is None:
+            self._refuse("not_ready", 503, "the model is still loading", b"retry-after: 1\r\n")
+            return
+        if self._state.refusing:
+            exchange.close = True
+            self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
+            return
+        if b"content-encoding" in exchange.headers and exchange.headers[b"content-encoding"] not in _ENCODINGS:
+            self._refuse("invalid", 415, "compressed bodies are not supported: send plain JSON")
+            return
+        if b"inference-header-content-length" in exchange.headers:
+            self._refuse("invalid", 400, "binary tensors are not supported: send JSON (binary_data=False)")
+            return
+        start = time.monotonic()
+        try:
+            request = model.codec.decode(exchange.body)
+            self._queued = time.monotonic()
+            metrics.observe_decode(self._queued - start)
+            self._request_id = request.id
+            ticket = model.batcher.submit(request.inputs, request.rows, request.outputs, self._done)
+        except InvalidRequestError as error:
+            self._refuse("invalid", 400, str(error))
+        except TooManyRowsError as error:
+            self._refuse("too_large", 413, str(error))
+        except QueueFullError as error:
+            self._refuse(
+                "queue_full",
+                429,
+                "the queue is full: try again later",
+                b"retry-after: %d\r\n" % max(1, round(error.retry_after)),
+            )
+        except Exception as error:
+            logs.event("error", "an inference request failed", error=repr(error))
+            self._finish(500, b'{"error":"internal error"}')
+        else:
+            exchange.body = b""
+            if exchange.answer is None:
+
+                def gone() -> None:
+                    ticket.cancel()
+                    metrics.inflight -= 1
+
+                exchange.on_gone = gone
+
+    def _done(self, answer: Answer | Exception) -> None:
+        metrics = self._metrics
+        if isinstance(answer, Answer):
+            metrics.observe_queue(answer.started - self._queued)
+            start = time.monotonic()
+            assert self._model is not None
+            try:
+                body = self._model.codec.encode(self._request_id, answer.outputs)
+            except Exception as error:
+                logs.event("error", "an answer could not be encoded", error=repr(error))
+                self._finish(500, b'{"error":"the answer could not be encoded"}')
+                return
+            metrics.observe_encode(time.monotonic() - start)
+            self._finish(200, body)
+        elif isinstance(answer, QueueTimeoutError):
+            self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
+        else:
+            text = f"the model failed: {answer}" if isinstance(answer, EngineError) else "internal error"
+            logs.event("error", "inference failed", error=repr(answer)[:500])
+            self._finish(500, msgspec.json.encode({"error": text}))
+
+    def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
+        self._metrics.rejected[reason] += 1
+        self._finish(status, msgspec.json.encode({"error": message}), headers)
+
+    def _finish(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        exchange, metrics = self._exchange, self._metrics
+        metrics.inflight -= 1
+        metrics.answered(status, time.monotonic() - exchange.received)
+        exchange.respond(status, body, headers=headers)
+
+
+class MetricsApp:
+    """The second port: what Prometheus and simple probes ask."""
+
+    def __init__(self, state: State, metrics: Metrics) -> None:
+        self._state = state
+        self._metrics = metrics
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answers one request."""
+        if exchange.method not in (b"GET", b"HEAD"):
+            _error(exchange, 405, "only GET and HEAD are understood here", b"allow: GET, HEAD\r\n")
+        elif exchange.path == b"/metrics":
+            exchange.respond(200, self._metrics.render(), CONTENT_TYPE)
+        elif exchange.path == b"/healthz":
+            live = self._state.alive()
+            _json(exchange, 200 if live else 503, {"live": live})
+        elif exchange.path == b"/readyz":
+            ready = self._state.ready
+            _json(exchange, 200 if ready else 503, {"ready": ready})
+        else:
+            _error(exchange, 404, "no such path; there are /metrics, /healthz and /readyz")
+
+    def refused(self, target: bytes, status: int) -> None:
+        """Nothing is counted on this port."""
+
+
+def _json(exchange: Exchange, status: int, body: object) -> None:
+    exchange.respond(status, msgspec.json.encode(body))
+
+
+def _error(exchange: Exchange, status: int, message: str, headers: bytes = b"") -> None:
+    exchange.respond(status, msgspec.json.encode({"error": message}), headers=headers)

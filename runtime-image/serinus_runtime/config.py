@@ -1,0 +1,160 @@
+"""Everything that can be set, from environment variables; each has a default that works on a laptop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from serinus_runtime.durations import parse_duration
+from serinus_runtime.failures import FailureError, Reason
+
+_T = TypeVar("_T")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_SIZE = re.compile(r"(\d{1,15})(Ki|Mi|Gi|Ti)?", re.ASCII)
+_SIZES = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+TERMINATION_LOG = "/dev/termination-log"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The runtime's settings. Durations are in seconds, sizes in bytes."""
+
+    namespace: str = ""
+    deployment: str = ""
+    revision: str = ""
+    model_name: str = "model"
+    model_version: str = "local"
+    model_uri: str = ""
+    model_digest: str = ""
+    model_dir: Path = Path("/models/model")
+    host: str = ""
+    http_port: int = 8080
+    metrics_port: int = 8082
+    threads: int = 1
+    batch_max_size: int = 32
+    batch_max_delay: float = 0.0
+    queue_max_length: int = 512
+    queue_max_bytes: int = 256 << 20
+    queue_timeout: float = 1.0
+    slo_latency: float = 0.05
+    max_request_bytes: int = 4 << 20
+    request_timeout: float = 20.0
+    keep_alive: float = 3900.0
+    max_connections: int = 8192
+    drain_delay: float = 5.0
+    max_model_bytes: int = 64 << 30
+    fetch_timeout: float = 1800.0
+    termination_log: str = TERMINATION_LOG
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `text`: a whole number, bare or with Ki, Mi, Gi or Ti. Raises ValueError for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a size: write whole bytes, or a number with Ki, Mi, Gi or Ti, such as 4Mi")
+    return int(found[1]) * _SIZES[found[2]]
+
+
+def from_environment(environ: Mapping[str, str]) -> Config:
+    """The settings in `environ` (names are in the README). An empty variable counts as absent.
+
+    Raises FailureError(INVALID_CONFIG) that names the variable and says what to write instead.
+    """
+
+    def read(field: str, parse: Callable[[str], _T], default: _T) -> _T:
+        name = f"SERINUS_{field}"
+        text = environ.get(name, "")
+        if text == "":
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise FailureError(Reason.INVALID_CONFIG, f"{name}: {error}") from None
+
+    base = Config()
+    model_name = read("MODEL_NAME", _name, base.model_name)
+    return Config(
+        namespace=read("NAMESPACE", _label, base.namespace),
+        deployment=read("DEPLOYMENT", _label, model_name),
+        revision=read("REVISION", _label, base.revision),
+        model_name=model_name,
+        model_version=read("MODEL_VERSION", _version, base.model_version),
+        model_uri=read("MODEL_URI", str, base.model_uri),
+        model_digest=read("MODEL_DIGEST", _digest, base.model_digest),
+        model_dir=read("MODEL_DIR", _directory, base.model_dir),
+        host=read("HOST", str, base.host),
+        http_port=read("HTTP_PORT", _whole(0, 65535), base.http_port),
+        metrics_port=read("METRICS_PORT", _whole(0, 65535), base.metrics_port),
+        threads=read("THREADS", _whole(1, 1024), base.threads),
+        batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
+        batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
+        queue_max_length=read("QUEUE_MAX_LENGTH", _whole(1, 10_000_000), base.queue_max_length),
+        queue_max_bytes=read("QUEUE_MAX_BYTES", parse_size, base.queue_max_bytes),
+        queue_timeout=read("QUEUE_TIMEOUT", _duration(0.001, 86400), base.queue_timeout),
+        slo_latency=read("SLO_LATENCY", _duration(0.00001, 86400), base.slo_latency),
+        max_request_bytes=read("MAX_REQUEST_BYTES", parse_size, base.max_request_bytes),
+        request_timeout=read("REQUEST_TIMEOUT", _duration(0.05, 86400), base.request_timeout),
+        keep_alive=read("KEEP_ALIVE", _duration(0.05, 604800), base.keep_alive),
+        max_connections=read("MAX_CONNECTIONS", _whole(1, 1_000_000), base.max_connections),
+        drain_delay=read("DRAIN_DELAY", _duration(0, 3600), base.drain_delay),
+        max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
+        fetch_timeout=read("FETCH_TIMEOUT", _duration(0.1, 604800), base.fetch_timeout),
+        termination_log=read("TERMINATION_LOG", str, base.termination_log),
+    )
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        stripped = text.strip()
+        if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 16 and low <= int(stripped) <= high):
+            raise ValueError(f"{text!r} is not allowed: write a whole number from {low} to {high}")
+        return int(stripped)
+
+    return parse
+
+
+def _duration(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if not low <= seconds <= high:
+            raise ValueError(f"{text!r} is out of range: write from {low:g}s to {high:g}s")
+        return seconds
+
+    return parse
+
+
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a model name: use letters, digits, '.', '_' and '-', at most 128")
+    return text
+
+
+def _label(text: str) -> str:
+    if not text.isprintable() or len(text) > 253:
+        raise ValueError(f"{text!r} is not a Kubernetes name")
+    return text
+
+
+def _version(text: str) -> str:
+    if not text.isprintable() or not text.isascii() or "/" in text or len(text) > 128:
+        raise ValueError(f"{text!r} is not a version: use printable ASCII without '/', at most 128 characters")
+    return text
+
+
+def _digest(text: str) -> str:
+    if _DIGEST.fullmatch(text) is None:
+        raise ValueError(
+            f"{text!r} is not a digest: write sha256: and 64 lower-case hex digits, as `serinus-runtime digest` prints"
+        )
+    return text
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if path.name == "":
+        raise ValueError(f"{text!r} cannot be the model directory: it is replaced as a whole, so name a sub-directory")
+    return path

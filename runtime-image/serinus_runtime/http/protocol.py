@@ -1,0 +1,384 @@
+"""One HTTP/1.1 connection: keep-alive, pipelining in order, limits, slow clients, back-pressure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, cast
+
+import httptools
+import msgspec
+
+from serinus_runtime import logs
+from serinus_runtime.http.exchange import JSON, STATUS_LINES, Exchange
+from serinus_runtime.http.site import Site
+
+_NEVER = float("inf")
+
+
+class _RefusedError(Exception):
+    """The request is refused while it is still being read; the connection ends with this answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class HttpProtocol(asyncio.Protocol):
+    """A connection of `site`. The parser's callbacks are the `on_...` methods without arguments of our own."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser: Any = None
+        self.deadline = _NEVER
+        """When `on_deadline` is due, in seconds of time.monotonic."""
+        self._current: Exchange | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._raw_head_bytes = 0
+        self._began = False
+        self._in_head = True
+        self._upgrade_body = -1
+        """Bytes of body still to come behind an upgrade that we ignore; -1 when there is none."""
+        self._expect_continue = False
+        self._active: deque[Exchange] = deque()
+        self._parked: deque[Exchange] = deque()
+        self._refused: Exchange | None = None
+        self._lingering = False
+        self._advancing = False
+        self._reading = True
+        self._writable = True
+        self._closed = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = cast(asyncio.Transport, transport)
+        site = self._site
+        if len(site.connections) >= site.limits.connections:
+            self._closed = True
+            self._transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self._transport.close()
+            return
+        site.connections.add(self)
+        self._parser = httptools.HttpRequestParser(self)
+        self.deadline = time.monotonic() + site.limits.request_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone, or we closed."""
+        self._closed = True
+        self._site.connections.discard(self)
+        for exchange in self._active:
+            if exchange.answer is None and exchange.on_gone is not None:
+                exchange.on_gone()
+        self._active.clear()
+        self._parked.clear()
+        self._parser = None
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it asked is still answered."""
+        if self._lingering or not (self._active or self._parked):
+            return False
+        last = self._parked[-1] if self._parked else self._active[-1]
+        last.close = True
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; whatever it says, this does not raise."""
+        if self._closed or self._refused is not None:
+            return
+        try:
+            self._feed(data)
+        except _RefusedError as refusal:
+            self._refuse(refusal.status, refusal.message)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if isinstance(cause, _RefusedError):
+                self._refuse(cause.status, cause.message)
+            else:
+                logs.event("error", "a parser callback failed", error=repr(cause))
+                self._refuse(500, "internal error")
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"not HTTP/1.1: {error}")
+        if self._in_head and self._current is not None and self._refused is None:
+            # httptools holds a header until it is whole, so what has come so far is counted here as well. The chunk
+            # in which the request began may hold others before it, and is bounded by what one read returns.
+            if not self._began:
+                self._raw_head_bytes += len(data)
+            if self._raw_head_bytes > self._site.limits.head_bytes:
+                self._refuse(431, f"the request's head is larger than {self._site.limits.head_bytes} bytes")
+        self._began = False
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: stop reading what it sends."""
+        self._writable = False
+        self.deadline = time.monotonic() + self._site.limits.request_seconds
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """The client has taken its answers."""
+        self._writable = True
+        self._rest()
+        self._advance()
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        if self._refused is not None:
+            return
+        self._current = Exchange(self._answer)
+        self._body = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._raw_head_bytes = 0
+        self._began = True
+        self._in_head = True
+        self._expect_continue = False
+        if self._writable:
+            self.deadline = time.monotonic() + self._site.limits.request_seconds
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the target."""
+        current = self._current
+        if current is not None:
+            current.target = current.target + url if current.target else url
+            if len(current.target) > self._site.limits.head_bytes // 2:
+                raise _RefusedError(414, f"the target is longer than {self._site.limits.head_bytes // 2} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header; also trailers of chunked bodies, which are dropped."""
+        current = self._current
+        if current is None or not self._in_head:
+            return
+        headers = current.headers
+        name = name.lower()
+        self._head_bytes += len(name) + len(value) + 4
+        limits = self._site.limits
+        if self._head_bytes > limits.head_bytes or len(headers) >= limits.headers:
+            raise _RefusedError(
+                431, f"at most {limits.headers} headers and {limits.head_bytes} bytes of them are taken"
+            )
+        headers[name] = headers[name] + b", " + value if name in headers else value
+
+    def on_headers_complete(self) -> None:
+        """The head is there: refuse what can be refused now, before the body is read."""
+        current = self._current
+        if current is None:
+            return
+        self._in_head = False
+        parser = self._parser
+        headers = current.headers
+        current.method = parser.get_method()
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > self._site.limits.body_bytes:
+            raise self._too_large()
+        version = parser.get_http_version()
+        if version == "1.0":
+            current.keep_alive_10 = parser.should_keep_alive()
+            current.close = not current.keep_alive_10
+        elif version != "1.1":
+            raise _RefusedError(505, f"HTTP/{version} is not spoken here: use HTTP/1.1")
+        elif b"connection" in headers or parser.should_upgrade():
+            current.close = b"close" in {token.strip() for token in headers.get(b"connection", b"").lower().split(b",")}
+        if parser.should_upgrade():
+            if current.method == b"CONNECT" or b"transfer-encoding" in headers:
+                raise _RefusedError(400, "the connection cannot be upgraded")
+            self._upgrade_body = int(length or 0)
+        if b"expect" in headers:
+            if headers[b"expect"].lower() != b"100-continue":
+                raise _RefusedError(417, "only Expect: 100-continue is understood")
+            if version == "1.1":
+                self._expect_continue = True
+                self._send_continue()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._current is None:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._site.limits.body_bytes:
+            raise self._too_large()
+        self._expect_continue = False
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._upgrade_body > 0:
+            return
+        current = self._current
+        if current is None:
+            return
+        self._upgrade_body = -1
+        self._current = None
+        self._expect_continue = False
+        body = self._body
+        current.body = body[0] if len(body) == 1 else b"".join(body)
+        self._body = []
+        current.received = time.monotonic()
+        if self._writable:
+            self.deadline = _NEVER
+        if len(self._active) < self._site.limits.pipeline and not self._parked and self._writable:
+            self._begin(current)
+        else:
+            self._parked.append(current)
+            self._pause()
+
+    # The connection's own life.
+
+    def on_deadline(self) -> None:
+        """Called by the sweep when the deadline has passed."""
+        if not self._writable or self._lingering:
+            self._transport.abort()
+        elif self._current is not None:
+            self._refuse(408, f"the request was not complete after {self._site.limits.request_seconds:g} s")
+        elif not self._active:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drops the connection at once."""
+        self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        """Closes a connection that is neither sending a request nor waiting for an answer."""
+        if self._current is None and not self._active and not self._parked and not self._closed:
+            self._transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            if self._upgrade_body > 0:
+                part, data = data[: self._upgrade_body], data[self._upgrade_body :]
+                self._upgrade_body -= len(part)
+                if part:
+                    self.on_body(part)
+                if self._upgrade_body > 0:
+                    return
+                self.on_message_complete()
+            if not data:
+                return
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # The offer is declined by answering in HTTP/1.1; the parser has stopped at the end of the head.
+                data = data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+                if self._upgrade_body <= 0 and not data:
+                    return
+            else:
+                return
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._active.append(exchange)
+        self._site.application.handle(exchange)
+
+    def _answer(self, exchange: Exchange, status: int, body: bytes, content_type: bytes, headers: bytes) -> None:
+        if self._closed or exchange.answer is not None:
+            return
+        site = self._site
+        if site.closing:
+            exchange.close = True
+        if exchange.close:
+            headers += b"connection: close\r\n"
+        elif exchange.keep_alive_10:
+            headers += b"connection: keep-alive\r\n"
+        exchange.answer = b"".join(
+            (
+                STATUS_LINES[status],
+                site.headers,
+                b"x-request-id: ",
+                site.request_id(exchange.headers.get(b"x-request-id")),
+                b"\r\ncontent-type: ",
+                content_type,
+                b"\r\ncontent-length: %d\r\n" % len(body),
+                headers,
+                b"\r\n",
+                b"" if exchange.method == b"HEAD" else body,
+            )
+        )
+        exchange.on_gone = None
+        if self._active and self._active[0] is exchange:
+            self._flush()
+
+    def _flush(self) -> None:
+        active = self._active
+        while active and active[0].answer is not None:
+            exchange = active.popleft()
+            self._transport.write(exchange.answer or b"")
+            if exchange.close:
+                self._end(exchange)
+                return
+        if self._expect_continue:
+            self._send_continue()
+        self._rest()
+        if self._parked or not self._reading:
+            self._advance()
+
+    def _rest(self) -> None:
+        """Sets the deadline for a connection that has nothing to do but wait for the next request."""
+        if self._current is None and not self._active and self._writable:
+            self.deadline = time.monotonic() + self._site.limits.keep_alive_seconds
+
+    def _advance(self) -> None:
+        """Begins parked requests as far as there is room, and reads on when none is left."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._parked and len(self._active) < self._site.limits.pipeline and self._writable and not self._closed:
+            self._begin(self._parked.popleft())
+        self._advancing = False
+        if not self._parked and self._writable and not self._reading and not self._closed:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self._reading and not self._closed:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _send_continue(self) -> None:
+        if not self._active and not self._parked:
+            self._expect_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _too_large(self) -> _RefusedError:
+        return _RefusedError(413, f"the body is larger than {self._site.limits.body_bytes} bytes")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers behind everything that was asked before, and ends the connection."""
+        exchange = self._current or Exchange(self._answer)
+        self._current = None
+        exchange.close = True
+        self._refused = exchange
+        self._site.application.refused(exchange.target, status)
+        # No more pipelined requests come behind this one, so those that wait may all begin.
+        parked, self._parked = self._parked, deque()
+        for waiting in parked:
+            self._begin(waiting)
+        self._active.append(exchange)
+        exchange.respond(status, msgspec.json.encode({"error": message}), JSON)
+
+    def _end(self, last: Exchange) -> None:
+        for dropped in self._active:
+            if dropped.answer is None and dropped.on_gone is not None:
+                dropped.on_gone()
+        self._active.clear()
+        self._parked.clear()
+        if last is not self._refused:
+            self._closed = True
+            self._transport.close()
+            return
+        # Closing at once would reset the connection, and the client might lose the answer: read on for a while.
+        self._lingering = True
+        self.deadline = time.monotonic() + self._site.limits.linger_seconds
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()

@@ -1,0 +1,85 @@
+"""What the connections of one port share: limits, headers of every answer, the sweep for slow clients."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from serinus_runtime.http.exchange import Application
+
+if TYPE_CHECKING:
+    from serinus_runtime.http.protocol import HttpProtocol
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a connection, in bytes and seconds."""
+
+    body_bytes: int = 4 << 20
+    head_bytes: int = 32 << 10
+    headers: int = 100
+    connections: int = 8192
+    pipeline: int = 64
+    """Requests of one connection that are worked on at once; more wait unread."""
+    request_seconds: float = 20.0
+    """From the first byte of a request to its last, and for a client to take its answer."""
+    keep_alive_seconds: float = 3900.0
+    """Between requests. Longer than a gateway's own (Envoy: one hour), so that it is the gateway who closes."""
+    linger_seconds: float = 1.0
+    """How long a client that was refused in mid-request may go on sending."""
+
+
+class Site:
+    """Shared by the connections of one port. Call `sweep` about once a second."""
+
+    def __init__(self, application: Application, limits: Limits, common_headers: bytes = b"") -> None:
+        self.application = application
+        self.limits = limits
+        self.connections: set[HttpProtocol] = set()
+        self.closing = False
+        """True: every answer says `Connection: close`."""
+        self._common = common_headers
+        self._ids = itertools.count()
+        self._prefix = os.urandom(6).hex().encode() + b"-"
+        self._date = 0
+        self.headers = b""
+        self.sweep(time.monotonic())
+
+    def set_common_headers(self, common: bytes) -> None:
+        """Sets the header lines of every answer from now on."""
+        self._common = common
+        self._date = 0
+        self.sweep(time.monotonic())
+
+    def request_id(self, given: bytes | None) -> bytes:
+        """The client's request id if it is sane, else a new one."""
+        if given is not None and _SANE_ID.fullmatch(given):
+            return given
+        return self._prefix + b"%x" % next(self._ids)
+
+    def sweep(self, now: float) -> None:
+        """Ends what has been slow for too long, and brings the Date header up to date."""
+        wall = int(time.time())
+        if wall != self._date:
+            self._date = wall
+            self.headers = self._common + b"date: " + formatdate(wall, usegmt=True).encode() + b"\r\n"
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.on_deadline()
+
+    def close_idle(self) -> None:
+        """Closes connections that have no request under way."""
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+
+def header_line(name: str, value: str) -> bytes:
+    """A header line; what must not be in a header value is replaced by '?'."""
+    clean = "".join(char if " " <= char <= "~" else "?" for char in value).strip()
+    return f"{name}: {clean}\r\n".encode("ascii")

@@ -1,0 +1,243 @@
+"""A server process from start to end: ports, verify, load, warm up, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from serinus_runtime import logs
+from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
+from serinus_runtime.batching import Batcher
+from serinus_runtime.config import Config
+from serinus_runtime.digest import verify
+from serinus_runtime.engine import Engine, Signature, onnx
+from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.http import HttpProtocol, Limits, Site
+from serinus_runtime.http.site import header_line
+from serinus_runtime.metrics import Metrics
+from serinus_runtime.oip import InferCodec
+from serinus_runtime.runner import LoopScheduler, ThreadRunner
+from serinus_runtime.warmup import warm_up
+
+_BACKLOG = 2048
+_LAST_REQUESTS_SECONDS = 0.25
+"""How long connections stay open once nothing new is accepted, for requests that are already on the wire."""
+_FINISH_SECONDS = 30.0
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A model that is verified, loaded and warm."""
+
+    engine: Engine
+    signature: Signature
+    digest: str
+    seconds: float
+
+
+def load_model(config: Config) -> Loaded:
+    """Verifies, loads and warms up the model of `config`. Takes its time. Raises FailureError."""
+    started = time.monotonic()
+    digest = verify(config.model_dir, config.model_digest)
+    engine = onnx.load(config.model_dir, config.threads)
+    signature = warm_up(engine, config.batch_max_size)
+    return Loaded(engine, signature, digest, time.monotonic() - started)
+
+
+class Server:
+    """One process' ports and model. `start`, then `load`, then `drain` and `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.state = State()
+        self.metrics = Metrics(
+            namespace=config.namespace,
+            deployment=config.deployment,
+            revision=config.revision,
+            model_version=config.model_version,
+            slo_latency=config.slo_latency,
+            max_batch=config.batch_max_size,
+        )
+        limits = Limits(
+            body_bytes=config.max_request_bytes,
+            connections=config.max_connections,
+            request_seconds=config.request_timeout,
+            keep_alive_seconds=config.keep_alive,
+        )
+        app = InferenceApp(config.model_name, config.model_version, self.state, self.metrics)
+        self._site = Site(app, limits, self._headers(config.model_digest))
+        self._metrics_site = Site(MetricsApp(self.state, self.metrics), Limits(connections=256, body_bytes=0))
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._runner: ThreadRunner | None = None
+        self.http_port = 0
+        self.metrics_port = 0
+
+    def _headers(self, digest: str) -> bytes:
+        config = self._config
+        return (
+            header_line("x-model-version", config.model_version)
+            + header_line("x-model-digest", digest or "unknown")
+            + header_line("x-serinus-revision", config.revision or "none")
+        )
+
+    async def start(self) -> None:
+        """Opens both ports: alive, not ready. Raises FailureError(INVALID_CONFIG) when one is taken."""
+        self.http_port = await self._listen(self._config.http_port, lambda: HttpProtocol(self._site))
+        self.metrics_port = await self._listen(self._config.metrics_port, lambda: HttpProtocol(self._metrics_site))
+        self._sweeper = asyncio.create_task(self._sweep())
+        logs.event("info", "listening", http_port=self.http_port, metrics_port=self.metrics_port)
+
+    async def _listen(self, port: int, protocol: Callable[[], HttpProtocol]) -> int:
+        host = self._config.host
+        try:
+            if host:
+                listener = socket.create_server((host, port), backlog=_BACKLOG, family=_family(host))
+            elif socket.has_dualstack_ipv6():
+                listener = socket.create_server(
+                    ("", port), backlog=_BACKLOG, family=socket.AF_INET6, dualstack_ipv6=True
+                )
+            else:
+                listener = socket.create_server(("", port), backlog=_BACKLOG)
+        except OSError as error:
+            raise FailureError(
+                Reason.INVALID_CONFIG, f"cannot listen on port {port}: {error}; choose others with SERINUS_HTTP_PORT "
+                "and SERINUS_METRICS_PORT"
+            ) from error  # fmt: skip
+        listener.setblocking(False)
+        # A copy keeps the kernel's queue of connections when asyncio closes its own; see _stop_accepting.
+        self._sockets.append(listener.dup())
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(protocol, sock=listener, backlog=_BACKLOG))
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def _sweep(self) -> None:
+        step = min(1.0, self._config.request_timeout / 4)
+        while True:
+            await asyncio.sleep(step)
+            now = time.monotonic()
+            self._site.sweep(now)
+            self._metrics_site.sweep(now)
+
+    async def load(self) -> None:
+        """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
+        loop = asyncio.get_running_loop()
+        self.serve(await loop.run_in_executor(None, load_model, self._config))
+
+    def serve(self, loaded: Loaded) -> None:
+        """Takes a warm model into service: ready from now on."""
+        config, loop = self._config, asyncio.get_running_loop()
+        runner = ThreadRunner(loop)
+        batcher = Batcher(
+            loaded.engine.run,
+            runner,
+            LoopScheduler(loop),
+            batched=loaded.signature.batched,
+            max_size=min(config.batch_max_size, config.queue_max_length),
+            max_delay=config.batch_max_delay,
+            queue_rows=config.queue_max_length,
+            queue_bytes=config.queue_max_bytes,
+            timeout=config.queue_timeout,
+            observe=self.metrics.batch,
+        )
+        self._runner = runner
+        self._site.set_common_headers(self._headers(loaded.digest))
+        self.metrics.queue_depth = lambda: batcher.waiting_rows
+        self.metrics.loaded(
+            model=config.model_name, digest=loaded.digest, runtime=loaded.engine.runtime, seconds=loaded.seconds
+        )
+        codec = InferCodec(config.model_name, config.model_version, loaded.signature)
+        self.state.alive = runner.alive
+        self.state.model = Model(codec, batcher, "onnx_onnxv1")
+        gc.collect()
+        gc.freeze()
+        logs.event(
+            "info", "ready", model=config.model_name, version=config.model_version, digest=loaded.digest,
+            batched=loaded.signature.batched, seconds=round(loaded.seconds, 3),
+        )  # fmt: skip
+
+    async def drain(self, delay: float) -> None:
+        """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
+        self.state.draining = True
+        self._site.closing = True
+        logs.event("info", "draining", delay=delay)
+        await asyncio.sleep(delay)
+        await self._stop_accepting()
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+        self.state.refusing = True
+        self._site.close_idle()
+        until = time.monotonic() + _FINISH_SECONDS
+        while self._site.connections and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+            self._site.close_idle()
+        logs.event("info", "drained", unfinished=len(self._site.connections))
+
+    async def _stop_accepting(self) -> None:
+        server, queued = self._servers[0], self._sockets[0]
+        server.close()
+        loop = asyncio.get_running_loop()
+        # Clients that the kernel has let in count as accepted: without this, closing the socket would reset them.
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = queued.accept()
+                await loop.connect_accepted_socket(lambda: HttpProtocol(self._site), connection)
+        queued.close()
+
+    async def stop(self) -> None:
+        """Closes everything, answered or not."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        for listener in self._sockets:
+            listener.close()
+        for site in (self._site, self._metrics_site):
+            for connection in list(site.connections):
+                connection.abort()
+        if self._runner is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
+        await asyncio.sleep(0)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def run(config: Config) -> int:
+    """Serves until SIGTERM (with the drain delay) or SIGINT (without); a second signal ends it at once.
+
+    Returns the exit code. Raises FailureError.
+    """
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    server = Server(config)
+    wait = asyncio.create_task(signals.get())
+    try:
+        await server.start()
+        load = asyncio.create_task(server.load())
+        await asyncio.wait({load, wait}, return_when=asyncio.FIRST_COMPLETED)
+        if not load.done():
+            return 0
+        load.result()
+        first = await wait
+        again = asyncio.create_task(signals.get())
+        drain = asyncio.create_task(server.drain(config.drain_delay if first is signal.SIGTERM else 0.0))
+        await asyncio.wait({drain, again}, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            logs.event("warning", "a second signal: leaving now")
+        again.cancel()
+        drain.cancel()
+    finally:
+        wait.cancel()
+        await server.stop()
+    return 0

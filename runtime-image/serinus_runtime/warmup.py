@@ -29,7 +29,8 @@ def warm_up(engine: Engine, max_batch: int) -> Signature:
         except EngineError as error:
             raise FailureError(
                 Reason.WARMUP_FAILED,
-                f"the model loads but fails on zeros of shape {shapes}: {error}; run it with these inputs and export it again",
+                f"the model loads but fails on zeros of shape {shapes}: {error}; run it with these inputs "
+                f"and export it again",
             ) from error
         if signature.batched and any(answer.shape[:1] != (rows,) for answer in answers):
             found = {name: list(answer.shape) for name, answer in zip(outputs, answers, strict=True)}

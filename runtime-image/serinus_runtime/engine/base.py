@@ -20,7 +20,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What the model takes and gives. `batched`: axis 0 of everything is the row, so rows of several callers may join."""
+    """What the model takes and gives. `batched`: axis 0 of everything is the row, so rows of callers may join."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -68,7 +68,7 @@ def load(directory: Path, threads: int = 1) -> OnnxEngine:
     if not path.is_file():
         raise FailureError(
             Reason.MODEL_LOAD_FAILED,
-            f"{path} does not exist; the directory of an ONNX model holds {MODEL_FILE} at its top",
+            f"{path} does not exist; an ONNX model directory holds {MODEL_FILE} at its top",
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -93,8 +93,8 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     if node.type.startswith("seq(map("):
         raise FailureError(
             Reason.MODEL_LOAD_FAILED,
-            f"{kind} {node.name!r} is a sequence of maps ({node.type}), which no protocol carries; export the classifier "
-            f"with zipmap=False, such as to_onnx(model, X, options={{'zipmap': False}})",
+            f"{kind} {node.name!r} is a sequence of maps ({node.type}), which no protocol carries; export the "
+            f"classifier with zipmap=False, such as to_onnx(model, X, options={{'zipmap': False}})",
         )
     found = _TENSOR.fullmatch(node.type)
     datatype = _DATATYPES.get(found[1]) if found else None

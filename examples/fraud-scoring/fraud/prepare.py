@@ -1,0 +1,105 @@
+"""Gets a cluster to the point where the demo can begin: images, chart, namespace, model store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cluster import ClusterInfo, Provider
+from fraud import store
+from fraud.kube import CommandError, Tools
+from fraud.train import Built
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CHART = REPOSITORY / "charts" / "serinus"
+SYSTEM = "serinus-system"
+RELEASE = "serinus"
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image names. With a prefix (for example `registry.example.com/team/`) they are expected to be there already."""
+
+    prefix: str
+    tag: str
+
+    @classmethod
+    def from_environment(cls) -> Images:
+        """IMAGE_PREFIX and IMAGE_TAG, or what the test cluster loads."""
+        return cls(os.environ.get("IMAGE_PREFIX", ""), os.environ.get("IMAGE_TAG", "dev"))
+
+    def repository(self, name: str) -> str:
+        """`serinus-operator` or `serinus-runtime` with its prefix."""
+        return f"{self.prefix}serinus-{name}"
+
+    def full(self, name: str) -> str:
+        """Repository and tag."""
+        return f"{self.repository(name)}:{self.tag}"
+
+
+def tools(info: ClusterInfo) -> Tools:
+    """kubectl and helm for this cluster."""
+    return Tools(info.kubectl, info.helm, info.kubeconfig)
+
+
+def load_images(provider: Provider, images: Images, note: Note) -> None:
+    """Builds both images and loads them; nothing to do when IMAGE_PREFIX names a registry."""
+    if images.prefix:
+        note(f"images: {images.full('operator')} and {images.full('runtime')} are taken from their registry")
+        return
+    for name in ("operator", "runtime"):
+        note(f"image serinus-{name}:dev: build (or find) and load")
+        provider.load_image(image_archive(name))
+
+
+def image_archive(name: str) -> Path:
+    """The docker archive that `python -m cluster image NAME` builds or finds. Raises CommandError."""
+    command = [sys.executable, "-m", "cluster", "image", name]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tests")}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY, check=False)
+    lines = done.stdout.split()
+    if done.returncode != 0 or not lines:
+        raise CommandError(f"python -m cluster image {name}: exit {done.returncode}")
+    return Path(lines[-1])
+
+
+def install_chart(kubernetes: Tools, info: ClusterInfo, images: Images) -> None:
+    """Installs or upgrades the operator and waits until it is available."""
+    values = {
+        "replicas": 2,
+        "image.repository": images.repository("operator"),
+        "image.tag": images.tag,
+        "runtimeImage.repository": images.repository("runtime"),
+        "runtimeImage.tag": images.tag,
+        "prometheus.url": info.prometheus_url,
+    }
+    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    kubernetes.run_helm(
+        "upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", "--wait", *settings
+    )
+
+
+def install_store(kubernetes: Tools, models: dict[str, Built], images: Images) -> None:
+    """The namespace and the model store, ready to answer."""
+    namespace = yaml.safe_load((store.MANIFESTS / "namespace.yaml").read_text())
+    kubernetes.apply(namespace)
+    kubernetes.apply(*store.manifests(models.values(), images.full("runtime")))
+    kubernetes.run("-n", store.NAMESPACE, "rollout", "status", f"deployment/{store.NAME}", "--timeout=180s")
+
+
+def remove_models(kubernetes: Tools) -> None:
+    """Deletes what an earlier demo left, so that v1 starts afresh."""
+    kubernetes.run("delete", "namespace", store.NAMESPACE, "--ignore-not-found", "--wait", timeout=240)
+
+
+def remove_everything(kubernetes: Tools) -> None:
+    """For a cluster that is not ours: the demo's namespace and the chart go, the cluster stays."""
+    remove_models(kubernetes)
+    kubernetes.run_helm("uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait")

@@ -6,9 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from serinus.api.spec import ApiModel
+
+_BY_TYPE: dict[str, JsonValue] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 class Phase(StrEnum):
@@ -138,4 +140,5 @@ class ModelDeploymentStatus(ApiModel):
     replicas: int = 0
     ready_replicas: int = 0
     selector: str = ""
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_BY_TYPE)] = []
+    """Ready, Reconciling, Stalled and Progressing, as kstatus has them."""

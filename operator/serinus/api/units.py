@@ -5,40 +5,110 @@ Each is a `str` subclass, so that what the user wrote is what is stored, shown a
 
 from __future__ import annotations
 
+import operator
 import re
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from serinus.api.cel import Cel, Matching, quote, with_rules
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-DURATION_PATTERN = r"^(0|[0-9]+(\.[0-9]+)?(us|ms|s|m|h|d|w))$"
-PERCENT_PATTERN = r"^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+# Digits are bounded so that no number overflows on its way through Go, CEL or Python.
+DURATION_PATTERN = r"^(0|[0-9]{1,9}(\.[0-9]{1,9})?(us|ms|s|m|h|d|w))$"
+PERCENT_PATTERN = r"^(100(\.0{1,9})?|[0-9]{1,2}(\.[0-9]{1,9})?)%$"
+QUANTITY_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 _BINARY = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
 }  # fmt: skip
 
 
-class _Text(str):
-    pattern = ""
-    description = ""
-    max_length = 32
+class Text(str):
+    """Base of the units: a text with a number in it."""
+
+    pattern: ClassVar[str]
+    advice: ClassVar[str]
+    """What to write, for the message of a refused value."""
+    max_length: ClassVar[int] = 32
+
+    @property
+    def measure(self) -> float:
+        """The number, for comparisons with others of the same unit."""
+        raise NotImplementedError
+
+    @classmethod
+    def cel(cls, text: str, operator: str, limit: str) -> str:
+        """CEL that compares the CEL expression `text` with `limit`, a literal of this unit. Needs a valid `text`."""
+        raise NotImplementedError
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        text = core_schema.str_schema(pattern=cls.pattern, max_length=cls.max_length)
+        text = Matching(cls.pattern, cls.advice, cls.max_length).__get_pydantic_core_schema__(str, handler)
         return core_schema.no_info_after_validator_function(
             cls, text, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return with_rules(handler(schema), Matching(cls.pattern, cls.advice, cls.max_length).rule)
 
-class Duration(_Text):
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a unit, as an annotation: `Annotated[Duration, Limits(Duration, "<=", "1h", "...")]`."""
+
+    unit: type[Text]
+    operator: str
+    """One of >, >=, <, <=."""
+    limit: str
+    why: str
+    """What to write instead."""
+
+    def check(self, value: Text) -> Text:
+        """`value` itself.
+
+        Raises:
+            PydanticCustomError: it is out of bounds.
+        """
+        if not _COMPARE[self.operator](value.measure, self.unit(self.limit).measure):
+            raise PydanticCustomError("limit", "{message}", {"message": self.why})
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        valid = f"self.matches({quote(self.unit.pattern)})"
+        rule = f"!{valid} || {self.unit.cel('self', self.operator, self.limit)}"
+        return with_rules(handler(schema), Cel(rule, self.why))
+
+
+_COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
+class Duration(Text):
     """A length of time: a number and one of us, ms, s, m, h, d, w. `0` needs no unit."""
 
     pattern = DURATION_PATTERN
-    description = "A number and a unit: us, ms, s, m, h, d or w, for example 50ms, 10m or 2w."
+    advice = "write a number and a unit (us, ms, s, m, h, d or w) without spaces, for example 50ms, 10m or 2w"
+
+    @property
+    def measure(self) -> float:
+        return self.seconds
+
+    @classmethod
+    def cel(cls, text: str, operator: str, limit: str) -> str:
+        return f"{cls.cel_seconds(text)} {operator} {cls(limit).seconds!r}"
+
+    @classmethod
+    def cel_seconds(cls, text: str) -> str:
+        """CEL for the seconds in the CEL expression `text`."""
+        units = ", ".join(f"'{unit}': {size:.6f}" for unit, size in _SECONDS.items())
+        return f"({text} == '0' ? 0.0 : double({text}.find('^[0-9.]+')) * {{{units}}}[{text}.find('[a-z]+$')])"
 
     @property
     def seconds(self) -> float:
@@ -65,11 +135,19 @@ class Duration(_Text):
         return cls(f"{round(seconds)}s")
 
 
-class Percent(_Text):
+class Percent(Text):
     """A share between 0 % and 100 %, written with its sign: `0.1%`."""
 
     pattern = PERCENT_PATTERN
-    description = "A number from 0 to 100 and a percent sign, for example 0.1%."
+    advice = "write a number from 0 to 100 and a percent sign, for example 0.1%"
+
+    @property
+    def measure(self) -> float:
+        return float(self[:-1])
+
+    @classmethod
+    def cel(cls, text: str, operator: str, limit: str) -> str:
+        return f"double({text}.find('^[0-9.]+')) {operator} {cls(limit).measure!r}"
 
     @property
     def fraction(self) -> float:
@@ -84,11 +162,19 @@ class Percent(_Text):
         return cls(f"{float(text):.10f}".rstrip("0").rstrip(".") + "%")
 
 
-class Quantity(_Text):
+class Quantity(Text):
     """A Kubernetes resource quantity such as `500m`, `2` or `4Gi`."""
 
     pattern = QUANTITY_PATTERN
-    description = "A Kubernetes quantity, for example 500m, 2 or 4Gi."
+    advice = "write a Kubernetes quantity, for example 500m, 2 or 4Gi"
+
+    @property
+    def measure(self) -> float:
+        return self.number
+
+    @classmethod
+    def cel(cls, text: str, operator: str, limit: str) -> str:
+        return f"quantity({text}).compareTo(quantity({quote(limit)})) {operator} 0"
 
     @property
     def number(self) -> float:

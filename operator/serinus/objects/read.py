@@ -64,14 +64,13 @@ def observe(deployment: str, children: Children) -> Observed:
 
 def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
     status = obj.get("status", {})
-    current = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
     serving = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     failures = [failure for pod in serving if (failure := pod_failure(pod))]
     stuck = [found for pod in serving if (found := unschedulable(pod))]
     since, message = min(stuck, default=(None, ""), key=lambda found: found[0])
     return RevisionState(
         desired=int(obj["spec"].get("replicas", 1)),
-        ready=int(status.get("readyReplicas", 0)) if current else 0,
+        ready=int(status.get("readyReplicas", 0)),
         failure=failures[0] if failures else replica_failure(obj),
         unschedulable_since=since,
         unschedulable_message=message,

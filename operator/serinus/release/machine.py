@@ -119,8 +119,8 @@ class _Machine:
     # -- a release under way ---------------------------------------------------------------------------------------
 
     def _advance(self, release: ReleaseStatus) -> None:
-        self._confirm_route()
         self._count()
+        self._confirm_route()
         if self._superseded():
             return
         phase: dict[Phase, Callable[[ReleaseStatus], None]] = {

@@ -1,0 +1,185 @@
+"""The CustomResourceDefinition, generated from the pydantic models.
+
+`python -m serinus.api.crd` writes `crds/`, the chart's copy and the field reference in `docs/`; with `--check` it only
+says which of them are stale, and then exits with 1.
+
+Defaults stay out of the schema, except `spec.scaling.min`, which the scale subresource must find. The API server would
+store them with each object: a later operator with a better default for `runtime` would then see an old default as the
+user's wish and a new revision in every object, and tools that compare lists as a whole (Argo CD, without server-side
+diff) would show a difference in each step and toleration. The operator applies the defaults; descriptions tell them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serinus.api import GROUP, KIND, PLURAL, VERSION
+from serinus.api.cel import Cel
+from serinus.api.schema import structural
+from serinus.api.spec import ModelDeploymentSpec
+from serinus.api.status import ModelDeploymentStatus
+
+NAME = f"{PLURAL}.{GROUP}"
+COLUMNS = (
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the live revision serves"),
+    ("Live", ".status.live.version", "Version that serves the users"),
+    ("Candidate", ".status.candidate.version", "Version under release"),
+    ("Phase", ".status.phase", "What is happening"),
+    ("Weight", ".status.weight", "Share of the users' requests that the candidate gets"),
+    ("P99", ".status.metrics.p99", "Latency that 99 % of requests keep, last minute"),
+    ("Errors", ".status.metrics.errorRate", "Share of failed requests, last minute"),
+)
+_SERVED_NAME = "(has({0}.spec.model.name) ? {0}.spec.model.name : {1}.metadata.name)"
+ROOT_RULES = (
+    Cel(
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+        "metadata.name must be at most 40 of a-z, 0-9 and -, and start with a letter: Services and Deployments are "
+        "named after it, with a suffix",
+    ),
+    Cel(
+        f"{_SERVED_NAME.format('self', 'self')} == {_SERVED_NAME.format('oldSelf', 'self')}",
+        "spec.model.name is immutable, because clients have it in their URLs: "
+        "put the old name back, or make a new ModelDeployment",
+        field_path=".spec.model.name",
+    ),
+)
+
+
+def schema() -> dict[str, Any]:
+    """The structural schema of the whole resource."""
+    spec = structural(ModelDeploymentSpec.model_json_schema(), server_defaults={"scaling": {}, "scaling.min": 2})
+    status = structural(ModelDeploymentStatus.model_json_schema(), server_defaults={})
+    # kstatus: an object that no operator has seen yet is not current.
+    status["default"] = {"observedGeneration": -1}
+    return {
+        "type": "object",
+        "description": "A model served on this cluster, and how its next version reaches users.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
+            "kind": {"type": "string", "description": KIND},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        "x-kubernetes-validations": [rule.entry() for rule in ROOT_RULES],
+    }
+
+
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition as an object."""
+    columns: list[Mapping[str, str]] = [
+        {"name": name, "type": "string", "jsonPath": path, "description": text} for name, path, text in COLUMNS
+    ]
+    age = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["mdep"],
+                "categories": ["all", "serinus"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema()},
+                    "additionalPrinterColumns": [*columns, age],
+                    "subresources": {
+                        "status": {},
+                        # `kubectl scale` sets the floor; the operator's own autoscalers target Deployments.
+                        "scale": {
+                            "specReplicasPath": ".spec.scaling.min",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                }
+            ],
+        },
+    }
+
+
+HEADER = "# Generated by `python -m serinus.api.crd` from operator/serinus/api; do not edit.\n"
+
+
+def crd_yaml() -> str:
+    """`crds/`: the CRD as a file."""
+    return HEADER + _dump(crd())
+
+
+def chart_yaml() -> str:
+    """The chart's template: the same CRD, installed and kept as the values say."""
+    body = _dump(crd())
+    if "{{" in body:
+        raise ValueError("the CRD holds {{, which Helm would take for a template")
+    metadata = f"metadata:\n  name: {NAME}\n"
+    if metadata not in body:
+        raise ValueError("the CRD's metadata no longer looks as the chart's template expects")
+    templated = (
+        metadata
+        + '  labels:\n    {{- include "serinus.labels" . | nindent 4 }}\n'
+        + "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
+    )
+    return HEADER + "{{- if .Values.crds.install }}\n" + body.replace(metadata, templated) + "{{- end }}\n"
+
+
+def outputs(root: Path) -> dict[Path, str]:
+    """Every generated file below the repository's root, and what it should hold."""
+    from serinus.api.reference import reference
+
+    return {
+        root / "crds" / f"{PLURAL}.{GROUP}.yaml": crd_yaml(),
+        root / "charts/serinus/templates/crd.yaml": chart_yaml(),
+        root / "docs/reference/modeldeployment.md": reference(schema()),
+    }
+
+
+def stale(root: Path) -> list[Path]:
+    """The generated files that are missing or not current."""
+    return [path for path, text in outputs(root).items() if not path.is_file() or path.read_text() != text]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes or checks the generated files; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serinus.api.crd", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
+    parser.add_argument("--root", type=Path, default=Path(), help="the repository's root (default: here)")
+    options = parser.parse_args(arguments)
+    if options.check:
+        for path in (old := stale(options.root)):
+            print(f"{path} is stale: run `python -m serinus.api.crd`", file=sys.stderr)
+        return 1 if old else 0
+    for path, text in outputs(options.root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(path)
+    return 0
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _dump(value: Any) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The texts in a ModelDeployment that have a form: names, URIs, digests."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from serinus.api.cel import Cel, Matching, quote
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_VALUE = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+# Printable ASCII without the quote, and without $, which Kubernetes would expand in $(NAME).
+_VISIBLE = "[!#%-~]*"
+_SCHEME = "^(https?|pvc|file)://"
+_URI = (
+    rf"^(https?://[A-Za-z0-9.:\[\]-]+(/{_VISIBLE})?"
+    rf"|pvc://{_LABEL}([.]{_LABEL})*(/{_VISIBLE})?"
+    rf"|file:///{_VISIBLE})$"
+)
+_URI_ADVICE = (
+    "write https://HOST/PATH, http://HOST/PATH, pvc://CLAIM/PATH or file:///PATH, "
+    "without spaces, $, user name or password"
+)
+
+
+DnsLabel = Annotated[
+    str, Matching(f"^{_LABEL}$", "write at most 63 of a-z, 0-9 and -, with a letter or digit at both ends", 63)
+]
+"""A name as of a Service or a namespace."""
+
+DnsName = Annotated[
+    str,
+    Matching(rf"^{_LABEL}([.]{_LABEL})*$", "write a-z, 0-9, - and ., with a letter or digit at both ends", 253),
+]
+"""A name as of most Kubernetes objects."""
+
+Hostname = Annotated[
+    str,
+    Matching(
+        rf"^([*][.])?{_LABEL}([.]{_LABEL})*$",
+        "write a host name in lower case without scheme, port or path, for example fraud.example.com or *.example.com",
+        253,
+        (
+            Cel(
+                "!self.matches('^[0-9]+([.][0-9]+){3}$')",
+                "a Gateway routes by host name, not by IP address: write a host name or remove hostnames",
+            ),
+        ),
+    ),
+]
+"""A host name of a Gateway route; the first label may be *."""
+
+PathPrefix = Annotated[
+    str,
+    Matching(
+        r"^/([-A-Za-z0-9._~!&'()*+,;=:@/]|%[0-9a-fA-F]{2})*$",
+        "write a path that starts with /, without spaces, ? and #, for example /fraud",
+        256,
+        (
+            Cel(
+                "!self.contains('//') && !self.matches('/[.][.]?(/|$)') && !self.lowerAscii().contains('%2f')",
+                "write a path without //, /./, /../ and %2F",
+            ),
+        ),
+    ),
+]
+"""The path prefix of a Gateway route."""
+
+LabelKey = Annotated[
+    str,
+    Matching(
+        rf"^({_LABEL}([.]{_LABEL})*/)?{_VALUE}$",
+        "write a key as labels and taints have it, for example nvidia.com/gpu or disktype",
+        317,
+    ),
+]
+"""Key of a label or taint."""
+
+LabelValue = Annotated[
+    str,
+    Matching(f"^({_VALUE})?$", "write at most 63 letters, digits, -, _ and ., with a letter or digit at both ends", 63),
+]
+"""Value of a label or taint."""
+
+VersionName = Annotated[
+    str,
+    Matching(
+        f"^{_VALUE}$",
+        "write letters, digits, -, _ and ., with a letter or digit at both ends, for example 2026-11-01",
+        63,
+    ),
+]
+"""A version for people; it is a label's value too."""
+
+ContainerImage = Annotated[
+    str, Matching("^[A-Za-z0-9][-A-Za-z0-9._/:@]*$", "write an image as registry/name:tag or name@sha256:...", 512)
+]
+"""A container image."""
+
+Digest = Annotated[
+    str,
+    Matching(
+        "^sha256:[0-9a-f]{64}$",
+        "digest must be sha256: and 64 lower-case hex digits; run `serinus-runtime digest DIR`",
+        128,
+    ),
+]
+"""The digest of a model directory."""
+
+ModelUri = Annotated[
+    str,
+    Matching(
+        _URI,
+        _URI_ADVICE,
+        1024,
+        (Cel("!self.matches('/[.][.](/|$)')", "write the path without /../"),),
+        f"self.matches({quote(_SCHEME)}) ? {quote(_URI_ADVICE)} : self.matches('^[A-Za-z][A-Za-z0-9+.-]{{0,20}}:')"
+        " ? 'the scheme ' + self.split(':')[0] + ' is not supported yet; use https://, http://, pvc:// or file://'"
+        " : 'write where the model lies with its scheme: https://, http://, pvc:// or file://'",
+    ),
+]
+"""Where a model lies."""

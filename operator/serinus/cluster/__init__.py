@@ -1,0 +1,1 @@
+"""The only place that calls the API server: store of watched objects, server-side apply, lease, events."""

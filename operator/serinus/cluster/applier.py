@@ -1,0 +1,93 @@
+"""Applies desired objects and writes nothing where nothing differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+from serinus.cluster.client import Api, ApiError
+from serinus.cluster.kinds import DEPLOYMENT
+from serinus.cluster.store import Key, Store
+from serinus.objects.render import Desired
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+
+class Applier:
+    """Brings the cluster to a desired state.
+
+    Whether an object needs an apply is told by two fingerprints: of what we want, and of what the API server stored
+    when we last applied it. If either differs - the desire changed, or somebody edited the object - it is applied
+    again. So server-side defaulting and normalisation need no modelling, and a settled object is never written.
+    """
+
+    def __init__(self, api: Api, store: Store) -> None:
+        self._api = api
+        self._store = store
+        self._applied: dict[str, tuple[str, str]] = {}
+
+    async def bring(self, key: Key, desired: Desired) -> int:
+        """Applies, scales and deletes; returns how many writes that took.
+
+        Raises:
+            ApiError: the API server refused; what came before it is applied.
+        """
+        current = {(obj["kind"], obj["metadata"]["name"]): obj for obj in self._store.children(key)}
+        writes = 0
+        for obj in desired.apply:
+            known = current.get((obj["kind"], obj["metadata"]["name"]))
+            if await self._apply(obj, known):
+                writes += 1
+        for name, replicas in desired.scale.items():
+            try:
+                await self._api.scale(DEPLOYMENT, key[0], name, replicas)
+                writes += 1
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        for obj in desired.delete:
+            log.info("deleting %s %s", obj["kind"], obj["metadata"]["name"], extra={"object": "/".join(key)})
+            await self._api.delete(obj)
+            self._applied.pop(obj["metadata"]["uid"], None)
+            writes += 1
+        return writes
+
+    def forget(self, uid: str) -> None:
+        """Drops what is remembered of a deleted object."""
+        self._applied.pop(uid, None)
+
+    async def _apply(self, obj: Object, known: Object | None) -> bool:
+        wanted = _digest(obj)
+        if known is not None:
+            before = self._applied.get(known["metadata"]["uid"])
+            if before == (wanted, fingerprint(known)):
+                return False
+            if before is not None and before[0] == wanted:
+                log.info(
+                    "repairing %s %s, which somebody changed",
+                    obj["kind"],
+                    obj["metadata"]["name"],
+                    extra={"object": f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"},
+                )
+        stored = await self._api.apply(obj)
+        stored.setdefault("kind", obj["kind"])
+        self._applied[stored["metadata"]["uid"]] = (wanted, fingerprint(stored))
+        self._store.put(stored)
+        return True
+
+
+def fingerprint(obj: Object) -> str:
+    """Hash of everything but status and bookkeeping: it changes when somebody changes what the object asks for."""
+    meta = obj["metadata"]
+    kept = {name: value for name, value in obj.items() if name not in ("status", "metadata", "apiVersion", "kind")}
+    kept["metadata"] = {
+        name: meta[name] for name in ("labels", "annotations", "ownerReferences", "finalizers") if meta.get(name)
+    }
+    return _digest(kept)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

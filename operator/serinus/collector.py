@@ -1,0 +1,78 @@
+"""Asks Prometheus on every tick, and makes keys due that may have news."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+
+from serinus import telemetry
+from serinus.cluster.store import Store
+from serinus.evidence.book import Book
+from serinus.evidence.client import Prometheus, PrometheusUnavailable
+from serinus.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+IDLE_PERIOD = 15.0
+"""Seconds between two looks while no release is under way."""
+
+
+class Collector:
+    """One snapshot per tick for the whole cluster, however many releases are under way."""
+
+    def __init__(self, prometheus: Prometheus, book: Book, store: Store, queue: WorkQueue, tick: float) -> None:
+        self._prometheus = prometheus
+        self._book = book
+        self._store = store
+        self._queue = queue
+        self._tick = tick
+        self._asked = 0.0
+        self._well = True
+        self.beat = time.monotonic()
+        """When the loop last came round; `/healthz` looks at it."""
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            self.beat = time.monotonic()
+            active = self._census()
+            if active or self.beat - self._asked >= IDLE_PERIOD:
+                everyone = self.beat - self._asked >= IDLE_PERIOD or not active
+                self._asked = time.monotonic()
+                await self._ask()
+                for key in self._store.owners() if everyone else active:
+                    self._queue.add(key)
+            telemetry.QUEUE_LENGTH.set(len(self._queue))
+            await asyncio.sleep(max(0.0, self._tick - (time.monotonic() - self.beat)))
+
+    def _census(self) -> list[tuple[str, str]]:
+        phases: Counter[str] = Counter()
+        active = []
+        for key in self._store.owners():
+            status = (self._store.owner(key) or {}).get("status") or {}
+            phases[status.get("phase", "Pending")] += 1
+            if status.get("release"):
+                active.append(key)
+        telemetry.DEPLOYMENTS.clear()
+        for phase, count in phases.items():
+            telemetry.DEPLOYMENTS.labels(phase).set(count)
+        return active
+
+    async def _ask(self) -> None:
+        try:
+            with telemetry.SNAPSHOT_SECONDS.time():
+                snapshot = await self._prometheus.snapshot()
+        except PrometheusUnavailable as error:
+            self._book.fail(str(error))
+            telemetry.SNAPSHOTS.labels("failed").inc()
+            if self._well:
+                log.warning("no evidence: %s; releases hold until it answers", error)
+            self._well = False
+        else:
+            self._book.take(snapshot)
+            telemetry.SNAPSHOTS.labels("ok").inc()
+            if not self._well:
+                log.info("Prometheus answers again")
+            self._well = True
+        telemetry.PROMETHEUS_UP.set(self._well)

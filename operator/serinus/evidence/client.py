@@ -1,0 +1,107 @@
+"""Asks Prometheus: the one place of this package that talks to the outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from urllib3.util.retry import Retry
+
+from serinus.evidence.counters import Snapshot
+from serinus.evidence.queries import COUNTERS, RATES
+
+K = TypeVar("K")
+OWNER_LABELS = ("model_namespace", "model_deployment", "revision")
+SERIES_LABELS = (*OWNER_LABELS, "instance")
+
+
+class PrometheusUnavailable(Exception):
+    """Prometheus did not answer, or answered with an error. Says which and what to look at."""
+
+
+class Prometheus:
+    """A Prometheus server, asked with a bounded number of threads and a limit on every call."""
+
+    def __init__(self, url: str, *, call_timeout: float = 3.0, threads: int = 4) -> None:
+        self._url = url
+        self._timeout = call_timeout
+        # The library waits without end by default, and its retries multiply that.
+        self._connect = PrometheusConnect(url, timeout=call_timeout, retry=Retry(total=0), method="POST")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
+
+    async def snapshot(self) -> Snapshot:
+        """All queries of a tick for one moment.
+
+        Raises:
+            PrometheusUnavailable: any of the queries failed; a part of the truth is not evidence.
+        """
+        now = time.time()
+        loop = asyncio.get_running_loop()
+
+        def ask(query: str) -> asyncio.Future[list[dict[str, Any]]]:
+            return loop.run_in_executor(self._threads, self._query, query, now)
+
+        names = [*COUNTERS, *RATES]
+        try:
+            async with asyncio.timeout(2 * self._timeout + 1):
+                answers = await asyncio.gather(*(ask(query) for query in (*COUNTERS.values(), *RATES.values())))
+        except TimeoutError as error:
+            raise PrometheusUnavailable(f"Prometheus at {self._url} did not answer in {self._timeout:g} s") from error
+        by_name = dict(zip(names, answers, strict=True))
+        return Snapshot(
+            now,
+            {name: _series(by_name[name], _series_key) for name in COUNTERS},
+            {name: _series(by_name[name], _owner_key) for name in RATES},
+        )
+
+    def _query(self, query: str, at: float) -> list[dict[str, Any]]:
+        try:
+            answer = self._connect.custom_query(query, params={"time": f"{at:.3f}"})
+        except requests.RequestException as error:
+            raise PrometheusUnavailable(f"Prometheus at {self._url} cannot be reached: {_short(error)}") from error
+        except PrometheusApiClientException as error:
+            raise PrometheusUnavailable(f"Prometheus at {self._url} refused a query: {_short(error)}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrometheusUnavailable(f"what answers at {self._url} is not Prometheus: {_short(error)}") from error
+        return list(answer)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._connect.close()
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
+        if sign in text:
+            return sign.lower()
+    return text[:200]
+
+
+def _series_key(labels: Mapping[str, str]) -> tuple[str, str, str, str]:
+    namespace, deployment, revision, instance = (labels.get(name, "") for name in SERIES_LABELS)
+    return namespace, deployment, revision, instance
+
+
+def _owner_key(labels: Mapping[str, str]) -> tuple[str, str, str]:
+    namespace, deployment, revision = (labels.get(name, "") for name in OWNER_LABELS)
+    return namespace, deployment, revision
+
+
+def _series(answer: list[dict[str, Any]], key: Callable[[Mapping[str, str]], K]) -> dict[K, float]:
+    """A vector as numbers by owner; NaN and malformed samples are no data, and left out."""
+    found: dict[K, float] = {}
+    for entry in answer:
+        try:
+            value = float(entry["value"][1])
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+        if value == value and value not in (float("inf"), float("-inf")):
+            found[key(entry.get("metric", {}))] = value
+    return found

@@ -3,6 +3,7 @@
 package main
 
 import (
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
@@ -15,7 +16,7 @@ import (
 )
 
 func init() {
-	dnsserver.Directives = []string{"errors", "health", "ready", "kubernetes", "cache", "forward"}
+	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "kubernetes", "cache", "forward"}
 }
 
 func main() { coremain.Run() }

@@ -37,6 +37,7 @@ MOST_SECONDS = 1500.0
 
 WAIT_SECONDS = {"v1": 240.0, "v2": 420.0, "v3": 300.0, "v4": 300.0, "v5": 300.0}
 CALM_SECONDS = 20.0
+OUT = prepare.REPOSITORY / "build" / "demo"
 T = TypeVar("T")
 
 

@@ -75,11 +75,11 @@ class Tools:
 
 
 def documents(stream: IO[str]) -> Iterator[Object]:
-    """The JSON documents of a stream, each as soon as it is complete."""
+    """The JSON documents of a stream, indented or one a line, each as soon as it is complete."""
     decoder, buffer = json.JSONDecoder(), ""
     for line in stream:
         buffer += line
-        if line[:1] != "}" and not line.rstrip().endswith("}"):
+        if not line.startswith("}") and not (line.startswith("{") and line.rstrip().endswith("}")):
             continue
         text = buffer.lstrip()
         while text:

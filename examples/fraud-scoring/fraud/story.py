@@ -113,9 +113,15 @@ class Story:
         for seen in self.snapshots:
             if seen.last != start and seen.last_version:
                 kind, word = words.get(seen.last_outcome, ("failed", "rejected"))
-                result.append(Moment(seen.at, kind, seen.last_version, f"{seen.last_version} {word}"))
+                at = self._decided(seen.last_version, seen.at) if kind == "rolledback" else seen.at
+                result.append(Moment(at, kind, seen.last_version, f"{seen.last_version} {word}"))
                 start = seen.last
         return sorted(result, key=lambda moment: moment.at)
+
+    def _decided(self, version: str, finished: float) -> float:
+        """When the traffic was taken away: the release ends later, after the pods have drained."""
+        away = [at for at, who, weight in self.weights() if who == version and weight == 0 and at <= finished]
+        return away[-1] if away else finished
 
     def ended(self, version: str) -> Snapshot | None:
         """The first snapshot in which this version's release, applied in this story, is over."""

@@ -69,7 +69,11 @@ class Observer:
         self._counts: dict[str, int] = {}
         place = ["-n", store.NAMESPACE]
         self._watches = [
-            Watch(kubernetes, ["modeldeployments", store.DEPLOYMENT, *place], self._saw_resource),
+            Watch(
+                kubernetes,
+                ["modeldeployments", "--field-selector", f"metadata.name={store.DEPLOYMENT}", *place],
+                self._saw_resource,
+            ),
             Watch(kubernetes, ["events", *place], self._saw_event),
         ]
 

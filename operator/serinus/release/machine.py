@@ -251,7 +251,7 @@ class _Machine:
         self._promote(live.desired)
 
     def _rolling_back(self, release: ReleaseStatus) -> None:
-        if self.spec.route is not None and release.serving_since is None:
+        if self.status.live is not None and self.spec.route is not None and release.serving_since is None:
             self._say_keeping_reason(f"the gateway has not confirmed 0% yet: {self._route_message}")
             return
         since = release.serving_since or release.phase_since
@@ -318,16 +318,19 @@ class _Machine:
         self._update(last_release=record)
 
     def _enter(self, phase: Phase, *, weight: int = 0, step: int = 0) -> None:
-        """A phase or step begins: its clock and its counts start anew, once the gateway serves the weight."""
+        """A phase or step begins: its clock and its counts start anew, once the gateway serves the weight.
+
+        Promotion goes on with the counts of the last step: at 100 % there is no live revision left to compare with.
+        """
         changed = weight != self._release.weight
+        if phase is Phase.CANARY:
+            self._update_release(candidate=Counts(), live=Counts())
         self._update_release(
             phase=phase,
             step=step,
             weight=weight,
             phase_since=self.now,
             serving_since=None if changed else self._release.serving_since,
-            candidate=Counts(),
-            live=Counts(),
             reason=None,
             message=None,
         )
@@ -341,7 +344,9 @@ class _Machine:
         total = sum(route.weights.values())
         share = 100 * route.weights.get(release.revision, 0) / total if total else 0
         if abs(share - release.weight) < 0.5 and (total or release.weight == 0):
-            self._update_release(serving_since=self.now, candidate=Counts(), live=Counts())
+            self._update_release(serving_since=self.now)
+            if release.phase is Phase.CANARY:
+                self._update_release(candidate=Counts(), live=Counts())
 
     def _count(self) -> None:
         release, evidence = self._release, self.given.evidence

@@ -1,0 +1,175 @@
+"""A small model of a cluster, a gateway and users, to run the state machine against without any of them."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from serinus.api.spec import ModelDeploymentSpec
+from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.release.machine import decide
+from serinus.release.observed import (
+    Decision,
+    Evidence,
+    Failure,
+    Input,
+    Note,
+    Observed,
+    Plan,
+    RevisionState,
+    RouteState,
+)
+from serinus.release.revisions import Revision
+
+NAME = "fraud"
+START = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def spec(version: str = "v1", **changes: Any) -> ModelDeploymentSpec:
+    """A specification of version `version` with short steps; `changes` replaces whole top-level fields."""
+    digest = "sha256:" + format(zlib.crc32(version.encode()), "08x") * 8
+    base: dict[str, Any] = {
+        "model": {"version": version, "uri": f"http://store/{version}/", "digest": digest},
+        "scaling": {"min": 2},
+        "route": {"parentRefs": [{"name": "public"}]},
+        "slo": {"p99": "50ms", "errorRate": "0.1%"},
+        "release": {
+            "steps": [
+                {"weight": 5, "hold": "20s", "minRequests": 50},
+                {"weight": 50, "hold": "20s", "minRequests": 50},
+            ],
+            "rollbackWindow": "10m",
+        },
+    }
+    return ModelDeploymentSpec.model_validate({**base, **changes})
+
+
+@dataclass
+class World:
+    """Applies each plan after a delay, and answers as Kubernetes, the gateway and Prometheus would."""
+
+    spec: ModelDeploymentSpec
+    status: ModelDeploymentStatus = field(default_factory=ModelDeploymentStatus)
+    now: datetime = START
+    generation: int = 1
+    plan: Plan = field(default_factory=Plan)
+    snapshots: dict[str, Revision] = field(default_factory=dict)
+    ready: dict[str, int] = field(default_factory=dict)
+    route: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    unready: set[str] = field(default_factory=set)
+    gateway_down: bool = False
+    prometheus_down: bool = False
+    rate: float = 200.0
+    error_rate: dict[str, float] = field(default_factory=dict)
+    slow_rate: dict[str, float] = field(default_factory=dict)
+    retry: str | None = None
+    notes: list[Note] = field(default_factory=list)
+    weights_seen: list[int] = field(default_factory=list)
+    unstored: dict[str, Counts] = field(default_factory=dict)
+
+    def apply(self, fresh: ModelDeploymentSpec) -> None:
+        self.spec = fresh
+        self.generation += 1
+
+    def target(self) -> Revision:
+        return Revision.target(NAME, self.spec)
+
+    def observed(self) -> Observed:
+        states = {
+            name: RevisionState(
+                desired=count,
+                ready=0 if name in self.unready or name in self.failures else count,
+                failure=self.failures.get(name),
+            )
+            for name, count in self.ready.items()
+        }
+        accepted = bool(self.route) and not self.gateway_down
+        return Observed(states, dict(self.snapshots), RouteState(dict(self.route), accepted))
+
+    def evidence(self) -> Evidence:
+        if self.prometheus_down:
+            return Evidence(False, "Prometheus cannot be reached")
+        return Evidence(True, "", dict(self.unstored))
+
+    def decide(self, *, store: bool = True) -> Decision:
+        """One pass. Without `store` the operator is killed before it writes anything."""
+        decision = decide(
+            Input(
+                NAME,
+                self.generation,
+                self.spec,
+                self.status,
+                self.observed(),
+                self.evidence(),
+                self.now,
+                self.retry,
+            )
+        )
+        if store:
+            self.status = ModelDeploymentStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))
+            self.notes.extend(decision.notes)
+            if not self.prometheus_down:
+                self.unstored = {}
+        return decision
+
+    def obey(self, decision: Decision) -> None:
+        """Brings the cluster to the plan."""
+        self.plan = decision.plan
+        for item in decision.plan.revisions:
+            self.snapshots[item.revision.name] = item.revision
+            self.ready[item.revision.name] = max(item.floor, self.ready.get(item.revision.name, 0))
+        kept = {item.revision.name for item in decision.plan.revisions} | set(decision.plan.keep)
+        for gone in set(self.ready) - kept:
+            del self.ready[gone]
+        self.route = dict(decision.plan.weights)
+        release = self.status.release
+        self.weights_seen.append(release.weight if release else 0)
+
+    def serve(self, seconds: float) -> None:
+        """Users send requests; the clock moves."""
+        total = sum(self.route.values())
+        for name, weight in self.route.items():
+            requests = round(self.rate * seconds * weight / total) if total else 0
+            known = self.unstored.get(name, Counts())
+            self.unstored[name] = Counts(
+                requests=known.requests + requests,
+                errors=known.errors + round(requests * self.error_rate.get(name, 0.0)),
+                slow=known.slow + round(requests * self.slow_rate.get(name, 0.0)),
+            )
+        self.now += timedelta(seconds=seconds)
+
+    def tick(self, seconds: float = 2.0) -> Decision:
+        """One pass, and two seconds of traffic."""
+        decision = self.decide()
+        self.obey(decision)
+        self.serve(seconds)
+        return decision
+
+    def run(self, until: Any, limit: int = 400) -> None:
+        """Ticks until `until(self)`; fails after `limit` ticks."""
+        for _ in range(limit):
+            if until(self):
+                return
+            self.tick()
+        raise AssertionError(f"not reached after {limit} ticks: {self.status.model_dump_json(indent=1)}")
+
+    def live(self) -> str | None:
+        return self.status.live.version if self.status.live else None
+
+
+def settled(world: World) -> bool:
+    return world.status.release is None and world.status.observed_generation == world.generation
+
+
+def with_live(version: str = "v1", **changes: Any) -> World:
+    """A world in which a first version is live."""
+    world = World(spec(version, **changes))
+    world.tick()
+    world.run(settled)
+    assert world.live() == version
+    world.notes.clear()
+    world.weights_seen.clear()
+    return world

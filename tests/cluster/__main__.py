@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.detect import PROVIDERS, get
 from cluster.errors import ClusterError
+from cluster.images import IMAGES
 from cluster.progress import say, stage
 from cluster.provider import ClusterInfo, Provider
 
@@ -24,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("env", help="print shell lines that point kubectl at the cluster")
     load = commands.add_parser("load", help="make the images of a docker archive available to pods")
     load.add_argument("archive", type=Path)
+    image = commands.add_parser("image", help="build an image of the project; prints the path of its docker archive")
+    image.add_argument("name", choices=[*IMAGES, "base"])
+    image.add_argument("--load", action="store_true", help="load it into the cluster, too")
     logs = commands.add_parser("logs", help="print what a component has written")
     logs.add_argument("component")
     return top
@@ -45,6 +49,11 @@ def run(options: argparse.Namespace, provider: Provider) -> int:
             provider.stop()
         case "load":
             provider.load_image(options.archive)
+        case "image":
+            archive = provider.build_image(options.name)
+            if options.load:
+                provider.load_image(archive)
+            print(archive)
         case "logs":
             print(provider.logs(options.component), end="")
         case "status":

@@ -79,7 +79,10 @@ def objects(envoy_image: str | None, service: Mapping[str, Any]) -> list[Manifes
     container: Manifest = {"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}
     if envoy_image is not None:
         container["image"] = envoy_image
-    provider = {"envoyService": dict(service), "envoyDeployment": {"container": container}}
+    # The stock probes look every ten seconds, and the gateway is not programmed before they have seen the proxy ready.
+    probes = {"name": "envoy", "startupProbe": {"periodSeconds": 1}, "readinessProbe": {"periodSeconds": 1}}
+    patch = {"type": "StrategicMerge", "value": {"spec": {"template": {"spec": {"containers": [probes]}}}}}
+    provider = {"envoyService": dict(service), "envoyDeployment": {"container": container, "patch": patch}}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {

@@ -8,7 +8,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from cluster import node_cleanup, packages
+from cluster import buildah, images, node_cleanup, packages
 from cluster.certs import Authority
 from cluster.errors import ClusterError
 from cluster.gobuild import HELM, KUBERNETES, NODE_TOOLS, build
@@ -58,7 +58,7 @@ class Node:
                 return info
             packages.install(packages.NODE)
             build(*NODE_TOOLS)
-            images = archives()
+            own_images = archives()
             with stage("node up, everything cached"):
                 if node_cleanup.traces(self._run):
                     with stage("remove what an earlier node left behind"):
@@ -67,7 +67,7 @@ class Node:
                     raise ClusterError(
                         "another Kubernetes runs on this machine (kube-proxy's rules are there); stop it"
                     )
-                gateway_url = NodeStart(self._run).run(images)
+                gateway_url = NodeStart(self._run).run(own_images)
             info = self._info(gateway_url)
             (self._run / "cluster.json").write_text(json.dumps(info.to_json()))
             return info
@@ -89,6 +89,13 @@ class Node:
             if node_cleanup.traces(self._run):
                 with stage("node down"):
                     node_cleanup.clean(self._run)
+
+    def build_image(self, name: str) -> Path:
+        """Build an image with buildah on a base of Debian packages; ``base`` is that base itself."""
+        if reason := self.unavailable():
+            raise ClusterError(reason)
+        with locked("images"):
+            return buildah.base() if name == "base" else images.archive(images.get(name), buildah.build, buildah.RECIPE)
 
     def load_image(self, archive: Path) -> None:
         """Import the images of a docker archive."""

@@ -70,6 +70,9 @@ class Provider(Protocol):
     def stop(self) -> None:
         """Take the cluster down and leave nothing behind."""
 
+    def build_image(self, name: str) -> Path:
+        """The docker archive of one of the project's images (runtime, operator), built when the cache has none."""
+
     def load_image(self, archive: Path) -> None:
         """Make the images of a docker archive available to pods."""
 

@@ -127,8 +127,8 @@ def set_up(provider: Provider, models: dict[str, Built], *, install: bool) -> tu
     info = _timed(f"cluster ({provider.name})", provider.start)
     kubernetes = prepare.tools(info)
     if install:
-        _timed("images", lambda: prepare.load_images(provider, images, _say))
-        _timed("operator, installed with helm", lambda: prepare.install_chart(kubernetes, info, images))
+        build = _timed("images", lambda: prepare.load_images(provider, images, _say))
+        _timed("operator, installed with helm", lambda: prepare.install_chart(kubernetes, info, images, build))
     _timed("what an earlier demo left is removed", lambda: prepare.remove_models(kubernetes))
     _timed("model store", lambda: prepare.install_store(kubernetes, models, images))
     return kubernetes, info

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 Object = dict[str, Any]
 
@@ -74,7 +74,7 @@ class Tools:
         return done.stdout
 
 
-def documents(stream: IO[str]) -> Iterator[Object]:
+def documents(stream: Iterable[str]) -> Iterator[Object]:
     """The JSON documents of a stream, indented or one a line, each as soon as it is complete."""
     decoder, buffer = json.JSONDecoder(), ""
     for line in stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -49,14 +50,21 @@ def tools(info: ClusterInfo) -> Tools:
     return Tools(info.kubectl, info.helm, info.kubeconfig)
 
 
-def load_images(provider: Provider, images: Images, note: Note) -> None:
-    """Builds both images and loads them; nothing to do when IMAGE_PREFIX names a registry."""
+def load_images(provider: Provider, images: Images, note: Note) -> str:
+    """Builds both images and loads them; nothing to do when IMAGE_PREFIX names a registry.
+
+    Returns a short hash of the operator's image, empty when it was not built here.
+    """
     if images.prefix:
         note(f"images: {images.full('operator')} and {images.full('runtime')} are taken from their registry")
-        return
+        return ""
+    archives = {}
     for name in ("operator", "runtime"):
         note(f"image serinus-{name}:dev: build (or find) and load")
-        provider.load_image(image_archive(name))
+        archives[name] = image_archive(name)
+        provider.load_image(archives[name])
+    with archives["operator"].open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def image_archive(name: str) -> Path:
@@ -70,15 +78,18 @@ def image_archive(name: str) -> Path:
     return Path(lines[-1])
 
 
-def install_chart(kubernetes: Tools, info: ClusterInfo, images: Images) -> None:
-    """Installs or upgrades the operator and waits until it is available."""
+def install_chart(kubernetes: Tools, info: ClusterInfo, images: Images, build: str) -> None:
+    """Installs or upgrades the operator and waits until it is available.
+
+    `build` tells one image from the next under the same tag: when it changes, the operator's pods are replaced.
+    """
     values = {
         "replicas": 2,
         "image.repository": images.repository("operator"),
         "image.tag": images.tag,
-        "runtimeImage.repository": images.repository("runtime"),
-        "runtimeImage.tag": images.tag,
+        "runtimeImage": images.full("runtime"),
         "prometheus.url": info.prometheus_url,
+        "podAnnotations.build": f"b{build}",
     }
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     kubernetes.run_helm(

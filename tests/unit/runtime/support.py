@@ -103,13 +103,12 @@ def failing_model(directory: Path) -> Path:
 
 
 def mixing_model(directory: Path) -> Path:
-    """Declares rows, but gives one number for the whole batch."""
+    """Declares rows, but gives the distinct numbers of the whole batch."""
     return _save(
         directory,
-        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0), helper.make_node("Reshape", ["y", "one"], ["z"])],
+        [helper.make_node("Unique", ["x"], ["y"])],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [None])],
-        [helper.make_tensor("one", TensorProto.INT64, [1], [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
     )
 
 

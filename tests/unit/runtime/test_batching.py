@@ -66,7 +66,7 @@ class World:
         self.batches.append((self.time, len(x)))
         if self._poison is not None and np.any(x == self._poison):
             raise RuntimeError("poisoned")
-        made: dict[str, Array] = {"y": x * 2, "z": x + 1}  # type: ignore[operator]
+        made: dict[str, Array] = {"y": x * 2, "z": x + 1}
         return [made[name] for name in outputs]
 
     def until(self, end: float) -> None:
@@ -111,7 +111,7 @@ class Caller:
             answer = answers[0]
             assert isinstance(answer, Answer)
             for name, got in answer.outputs.items():
-                np.testing.assert_array_equal(got, x * 2 if name == "y" else x + 1)  # type: ignore[operator]
+                np.testing.assert_array_equal(got, x * 2 if name == "y" else x + 1)
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from serinus.api.cel import Cel, quote, with_rules
 from serinus.api.texts import (
+    LABEL_KEY,
     ContainerImage,
     Digest,
     DnsLabel,
@@ -200,7 +201,14 @@ class Runtime(ApiModel):
     """How long a terminating pod still accepts requests while gateways learn that it is leaving."""
     resources: Resources = Resources()
     """CPU, memory and devices of each model pod."""
-    node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = {}
+    node_selector: Annotated[
+        dict[str, LabelValue],
+        Field(max_length=16),
+        Cel(
+            f"self.all(k, k.matches({quote(LABEL_KEY)}))",
+            "write keys as labels have them, for example nvidia.com/gpu.product or disktype",
+        ),
+    ] = {}
     """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
     """Taints that model pods put up with."""
@@ -308,7 +316,8 @@ class Route(ApiModel):
     rules = (
         Cel(
             "self.parentRefs.all(a, self.parentRefs.exists_one(b, a.name == b.name"
-            " && has(a.__namespace__) == has(b.__namespace__) && (!has(a.__namespace__) || a.__namespace__ == b.__namespace__)"
+            " && has(a.__namespace__) == has(b.__namespace__)"
+            " && (!has(a.__namespace__) || a.__namespace__ == b.__namespace__)"
             " && has(a.sectionName) == has(b.sectionName)"
             " && (!has(a.sectionName) || a.sectionName == b.sectionName)))",
             "each Gateway listener only once: remove the repeated entry or name another sectionName",

@@ -10,6 +10,8 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _VALUE = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 # Printable ASCII without the quote, and without $, which Kubernetes would expand in $(NAME).
 _VISIBLE = "[!#%-~]*"
+LABEL_KEY = rf"^({_LABEL}([.]{_LABEL})*/)?{_VALUE}$"
+"""Pattern of a label's key."""
 _SCHEME = "^(https?|pvc|file)://"
 _URI = (
     rf"^(https?://[A-Za-z0-9.:\[\]-]+(/{_VISIBLE})?"
@@ -68,7 +70,7 @@ PathPrefix = Annotated[
 LabelKey = Annotated[
     str,
     Matching(
-        rf"^({_LABEL}([.]{_LABEL})*/)?{_VALUE}$",
+        LABEL_KEY,
         "write a key as labels and taints have it, for example nvidia.com/gpu or disktype",
         317,
     ),

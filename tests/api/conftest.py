@@ -1,0 +1,20 @@
+"""A real kube-apiserver with the CRD, for the whole session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api.tables import ROOT, Kubectl
+
+
+@pytest.fixture(scope="session")
+def kubectl(apiserver: Any) -> Kubectl:
+    """`kubectl` against an API server that has the ModelDeployment CRD established."""
+    program = Kubectl(Path(apiserver.kubectl), Path(apiserver.kubeconfig))
+    applied = program.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    waited = program.run("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
+    assert waited.returncode == 0, waited.stderr
+    return program

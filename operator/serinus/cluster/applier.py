@@ -61,22 +61,23 @@ class Applier:
 
     async def _apply(self, obj: Object, known: Object | None) -> bool:
         wanted = _digest(obj)
+        before: tuple[str, str] | None = None
         if known is not None:
             before = self._applied.get(known["metadata"]["uid"])
             if before == (wanted, fingerprint(known)):
                 return False
-            if before is not None and before[0] == wanted:
-                log.info(
-                    "repairing %s %s, which somebody changed",
-                    obj["kind"],
-                    obj["metadata"]["name"],
-                    extra={"object": f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"},
-                )
         stored = await self._api.apply(obj)
         stored.setdefault("kind", obj["kind"])
         self._applied[stored["metadata"]["uid"]] = (wanted, fingerprint(stored))
         self._store.put(stored)
+        if known is not None and before is not None and before[0] == wanted and _changed(known, stored):
+            log.info("repaired %s %s, which somebody had changed", obj["kind"], stored["metadata"]["name"])
         return True
+
+
+def _changed(known: Object, stored: Object) -> bool:
+    """Whether the apply changed anything: what others may own, such as replicas, is left as it is."""
+    return bool(known["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"])
 
 
 def fingerprint(obj: Object) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from unit.release.world import NAME, World, settled, spec, with_live
 
 from serinus.api.status import Outcome, Phase
 from serinus.release.observed import Failure
 from serinus.release.revisions import Revision
+from unit.release.world import NAME, World, settled, spec, with_live
 
 
 def reasons(world: World) -> list[str]:

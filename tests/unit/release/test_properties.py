@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from unit.release.world import World, settled, spec, with_live
 
 from serinus.api.status import Phase
 from serinus.release.observed import Failure
+from unit.release.world import World, settled, spec, with_live
 
 VERSIONS = ("v1", "v2", "v3", "v4")
 

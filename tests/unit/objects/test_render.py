@@ -1,0 +1,150 @@
+"""From plans to objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serinus.api.spec import ModelDeploymentSpec
+from serinus.objects.context import Context, Settings
+from serinus.objects.read import Children
+from serinus.objects.render import Desired, render
+from serinus.release.observed import Plan, RevisionPlan
+from serinus.release.revisions import Revision
+
+
+def context(**changes: Any) -> Context:
+    base: dict[str, Any] = {
+        "model": {"version": "v1", "uri": "http://store/v1/", "digest": "sha256:" + "a" * 64},
+        "route": {"parentRefs": [{"name": "public", "namespace": "gw"}], "hostnames": ["x.example.com"]},
+        "slo": {"p99": "50ms"},
+    }
+    return Context("ns", "fraud", "uid-1", ModelDeploymentSpec.model_validate({**base, **changes}))
+
+
+def plan(ctx: Context, floor: int = 2, weight: int = 100) -> Plan:
+    revision = Revision.target(ctx.name, ctx.spec)
+    return Plan((RevisionPlan(revision, floor),), {revision.name: weight}, revision.name)
+
+
+def rendered(ctx: Context, children: Children | None = None, **kwargs: Any) -> Desired:
+    return render(ctx, plan(ctx, **kwargs), children or Children())
+
+
+def one(desired: Desired, kind: str, name: str | None = None) -> dict[str, Any]:
+    found = [obj for obj in desired.apply if obj["kind"] == kind and name in (None, obj["metadata"]["name"])]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_everything_has_one_owner_and_a_label() -> None:
+    for obj in rendered(context()).apply:
+        (owner,) = obj["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == ("ModelDeployment", "uid-1", True)
+        assert obj["metadata"]["labels"]["serving.serinus.dev/deployment"] == "fraud"
+        assert "annotations" not in obj["metadata"], "annotations are noise in a GitOps diff"
+
+
+def test_pods_pass_the_restricted_level() -> None:
+    spec = one(rendered(context()), "Deployment")["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    for container in [*spec["initContainers"], *spec["containers"]]:
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_runtime_is_told_the_slo_and_what_it_serves() -> None:
+    (container,) = one(rendered(context()), "Deployment")["spec"]["template"]["spec"]["containers"]
+    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert env["SERINUS_SLO_LATENCY"] == "50ms"
+    assert env["SERINUS_MODEL_DIGEST"] == "sha256:" + "a" * 64
+    assert env["SERINUS_MODEL_VERSION"] == "v1"
+    assert env["SERINUS_MAX_REQUEST_BYTES"] == str(4 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("limits", "surge"),
+    [({}, {"maxSurge": "25%", "maxUnavailable": 0}), ({"nvidia.com/gpu": "1"}, {"maxSurge": 0, "maxUnavailable": 1})],
+)
+def test_without_a_spare_gpu_room_is_made_first(limits: dict[str, str], surge: dict[str, Any]) -> None:
+    desired = rendered(context(runtime={"resources": {"limits": limits}}))
+    spec = one(desired, "Deployment")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == surge
+    fetch, model = spec["template"]["spec"]["initContainers"][0], spec["template"]["spec"]["containers"][0]
+    assert ("nvidia.com/gpu" in model["resources"].get("limits", {})) is bool(limits)
+    assert "nvidia.com/gpu" not in fetch["resources"].get("limits", {})
+
+
+def test_claims_are_mounted_read_only() -> None:
+    model = {"version": "v1", "uri": "pvc://models/fraud/v1", "digest": "sha256:" + "a" * 64}
+    spec = one(rendered(context(model=model)), "Deployment")["spec"]["template"]["spec"]
+    claim = next(volume for volume in spec["volumes"] if volume["name"] == "claim")
+    assert claim["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+    assert {"name": "claim", "mountPath": "/mnt/pvc", "readOnly": True} in spec["initContainers"][0]["volumeMounts"]
+
+
+def test_fixed_scale_owns_replicas_and_has_no_autoscaler() -> None:
+    desired = rendered(context(scaling={"min": 3}), floor=3)
+    assert one(desired, "Deployment")["spec"]["replicas"] == 3
+    assert not any(obj["kind"] == "HorizontalPodAutoscaler" for obj in desired.apply)
+
+
+def test_autoscaled_replicas_belong_to_the_autoscaler() -> None:
+    desired = rendered(context(scaling={"min": 2, "max": 9}))
+    deployment, hpa = one(desired, "Deployment"), one(desired, "HorizontalPodAutoscaler")
+    assert "replicas" not in deployment["spec"]
+    assert desired.scale == {deployment["metadata"]["name"]: 2}
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (2, 9)
+    up, down = hpa["spec"]["behavior"]["scaleUp"], hpa["spec"]["behavior"]["scaleDown"]
+    assert up["stabilizationWindowSeconds"] < down["stabilizationWindowSeconds"]
+
+
+def test_turning_autoscaling_on_never_resets_replicas() -> None:
+    ctx = context(scaling={"min": 2, "max": 9})
+    name = f"fraud-{Revision.target('fraud', ctx.spec).name}"
+    fields = {"manager": "serinus", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    existing = {
+        "kind": "Deployment",
+        "metadata": {"name": name, "uid": "u", "managedFields": [fields]},
+        "spec": {"replicas": 7},
+    }
+    assert one(rendered(ctx, Children([existing])), "Deployment")["spec"]["replicas"] == 7
+
+
+def test_route_carries_the_weights_and_comes_first_once_its_services_exist() -> None:
+    ctx = context()
+    revision = Revision.target("fraud", ctx.spec).name
+    weights = {revision: 0, "bcdfghjklm": 100}
+    services = [{"kind": "Service", "metadata": {"name": f"fraud-{name}", "uid": name}, "spec": {}} for name in weights]
+    both = Plan((RevisionPlan(Revision.target("fraud", ctx.spec), 2),), weights, None, frozenset({"bcdfghjklm"}))
+    desired = render(ctx, both, Children(services))
+    assert desired.apply[0]["kind"] == "HTTPRoute"
+    backends = desired.apply[0]["spec"]["rules"][0]["backendRefs"]
+    assert {ref["name"]: ref["weight"] for ref in backends} == {f"fraud-{revision}": 0, "fraud-bcdfghjklm": 100}
+    assert render(ctx, both, Children()).apply[-1]["kind"] == "HTTPRoute"
+    assert not desired.delete, "what is kept is not pruned"
+
+
+def test_leftovers_are_deleted_autoscalers_first() -> None:
+    ctx = context()
+    old = [
+        {"kind": kind, "metadata": {"name": "fraud-bcdfghjklm", "uid": kind}, "spec": {}}
+        for kind in ("Service", "Deployment", "HorizontalPodAutoscaler", "ControllerRevision")
+    ]
+    desired = render(ctx, plan(ctx), Children(old), history=["bcdfghjklm"])
+    assert [obj["kind"] for obj in desired.delete] == ["HorizontalPodAutoscaler", "Deployment", "Service"]
+
+
+def test_pod_monitor_replaces_annotations() -> None:
+    ctx = context()
+    with_monitor = Context("ns", "fraud", "uid-1", ctx.spec, Settings(pod_monitors=True))
+    desired = rendered(with_monitor)
+    assert one(desired, "PodMonitor")
+    assert "annotations" not in one(desired, "Deployment")["spec"]["template"]["metadata"]
+    assert (
+        one(rendered(ctx), "Deployment")["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == "8082"
+    )

@@ -80,8 +80,9 @@ def objects(envoy_image: str | None, service: Mapping[str, Any]) -> list[Manifes
     if envoy_image is not None:
         container["image"] = envoy_image
     # The stock probes look every ten seconds, and the gateway is not programmed before they have seen the proxy ready.
-    probes = {"name": "envoy", "startupProbe": {"periodSeconds": 1}, "readinessProbe": {"periodSeconds": 1}}
-    patch = {"type": "StrategicMerge", "value": {"spec": {"template": {"spec": {"containers": [probes]}}}}}
+    often = {"startupProbe": {"periodSeconds": 1}, "readinessProbe": {"periodSeconds": 1}}
+    probes = [{"name": name, **often} for name in ("envoy", "shutdown-manager")]
+    patch = {"type": "StrategicMerge", "value": {"spec": {"template": {"spec": {"containers": probes}}}}}
     provider = {"envoyService": dict(service), "envoyDeployment": {"container": container, "patch": patch}}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},

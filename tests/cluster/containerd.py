@@ -46,8 +46,11 @@ class Containerd:
         for address in self._folder.glob("state/io.containerd.runtime.v2.task/*/*/address"):
             with contextlib.suppress(OSError):
                 Path(address.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
-        for record in Path("/var/lib/cni/results").glob(f"{CNI_NETWORK}-*"):
-            record.unlink(missing_ok=True)
+        records = Path("/var/lib/cni/results")
+        sandboxes = [folder.name for folder in self._folder.glob("root/io.containerd.grpc.v1.cri/sandboxes/*")]
+        for pattern in [f"{CNI_NETWORK}-*", *(f"*-{sandbox}-*" for sandbox in sandboxes)]:
+            for record in records.glob(pattern):
+                record.unlink(missing_ok=True)
 
     def _ctr(self, *arguments: str, check: bool = True) -> str:
         return output([packages.program("ctr"), "--address", self.socket, *arguments], check=check)

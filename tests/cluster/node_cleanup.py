@@ -12,6 +12,17 @@ from cluster.kubelet import pod_logs
 from cluster.processes import Processes
 from cluster.settings import NODE_DEVICE
 
+# Folders that containerd, CNI and the kubelet make at places nobody can choose; removed where nothing else is in them.
+_FIXED_FOLDERS = (
+    "/run/containerd/s",
+    "/run/containerd",
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/var/log/containers",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+)
+
 
 def traces(run: Path) -> bool:
     """Whether anything of a node is left on this machine."""
@@ -35,8 +46,11 @@ def clean(run: Path) -> None:
     network.down(run)
     remove_log_links(pod_logs(run))
     cgroups.remove()
-    with contextlib.suppress(OSError):
-        Path("/run/containerd/s").rmdir()
+    # A socket that no kubelet listens at any more.
+    Path("/var/lib/kubelet/device-plugins/kubelet.sock").unlink(missing_ok=True)
+    for folder in _FIXED_FOLDERS:
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
     remove_folder(run)
     if traces(run):
         raise ClusterError(f"could not remove everything of the node; look at {run} and at /sys/fs/cgroup/*/serinus")

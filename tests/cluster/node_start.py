@@ -63,6 +63,9 @@ class NodeStart:
             self._start_rest(kubeconfigs, runtime)
             with stage("add-ons' manifests"):
                 addons_gateway.apply(kubeconfigs["admin"], addons_host.manifests())
+            # It ends at once when it may not read yet what the manifests allow it to.
+            metrics_server = metrics_server_command(self._run, self._pki, kubeconfigs["metrics-server"])
+            self._components.start("metrics-server", metrics_server)
             gateway = pool.submit(self._gateway, kubeconfigs["admin"], crds)
             with stage("node ready"):
                 until("the node to be ready", lambda: self._condition(f"/api/v1/nodes/{NODE_NAME}", "Ready"), 60)
@@ -125,7 +128,6 @@ class NodeStart:
         start("prometheus", prometheus_command(run, PROMETHEUS_URL))
         runtime.result()
         start("kubelet", kubelet_command(run, self._pki, self.containerd.socket, kubeconfigs["kubelet"]))
-        start("metrics-server", metrics_server_command(run, self._pki, kubeconfigs["metrics-server"]))
 
     def _crds(self, kubeconfig: Path) -> None:
         with stage("CRDs of the gateway"):

@@ -2,7 +2,8 @@
 
 The batcher lives on the event loop and is never locked; only `Runner` knows threads. Semantics are Triton's dynamic
 batcher: a batch is sent when it is full, or when an instance is free and the oldest request has waited `max_delay`
-(0: at once). With a delay, waiting is skipped while requests come more rarely than the delay: nobody would join.
+(0: at once). With a delay, waiting is skipped where it would gain nothing: while requests come more rarely than the
+delay, and, ever longer, after waits that nobody joined (a single client that sends when it has its answer).
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _TIMER_SLACK = 0.0005
 """Seconds by which a timer may fire early: event loop timers have a resolution of a millisecond."""
 _ARRIVALS_REMEMBERED = 0.2
 """Weight of the newest gap in the moving average of gaps between arrivals."""
+
+
+_MAX_SKIPS = 256
+"""After waits in vain, at most so many requests are sent without waiting before it is tried again."""
 
 
 class QueueFullError(Exception):
@@ -140,6 +145,8 @@ class Batcher:
         self._timer_at = 0.0
         self._last_arrival = -1e9
         self._gap = 1e9
+        self._skips = 0
+        self._next_skips = 1
         self._batch_seconds = 0.001
 
     @property
@@ -248,6 +255,12 @@ class Batcher:
         if self._max_delay <= 0.0 or self._gap >= self._max_delay:
             return oldest.key
         if self._scheduler.now() - oldest.enqueued >= self._max_delay - _TIMER_SLACK:
+            if len(self._groups) == 1 and len(self._groups[oldest.key]) == 1:
+                self._skips = self._next_skips
+                self._next_skips = min(2 * self._next_skips, _MAX_SKIPS)
+            return oldest.key
+        if self._skips:
+            self._skips -= 1
             return oldest.key
         return next((key for key, rows in self._group_rows.items() if rows >= self._max_size), None)
 
@@ -278,6 +291,8 @@ class Batcher:
 
     def _send(self, batch: list[Ticket]) -> None:
         self._idle -= 1
+        if len(batch) > 1:
+            self._skips, self._next_skips = 0, 1
         scheduler = self._scheduler
         times = [0.0, 0.0]
 

@@ -178,6 +178,17 @@ def test_a_lone_request_does_not_wait_for_company() -> None:
         assert caller.answered_at[index] == caller.sent[index][2]
 
 
+def test_a_single_client_in_a_loop_hardly_ever_waits_for_company() -> None:
+    world = World(service=0.0002)
+    caller = Caller(Batcher(world.run, world, world, max_size=8, max_delay=0.003), world)
+    for _ in range(1000):
+        index = caller.send(1)
+        while index not in caller.answered_at:
+            world.until(world.time + 0.0001)
+    waits = [caller.answered_at[index] - sent for index, (_, _, sent) in enumerate(caller.sent)]
+    assert sum(wait > 0.001 for wait in waits) <= 20
+
+
 def test_a_stream_is_gathered_until_full_or_until_the_oldest_is_due() -> None:
     world = World(service=0.0)
     batcher = Batcher(world.run, world, world, max_size=8, max_delay=0.01)

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
 from fraud.records import Record, figures
 from fraud.story import Moment, Story
@@ -45,7 +45,7 @@ def windows(records: Sequence[Record], origin: float, seconds: float = WINDOW_SE
         boxes[record.version or NOBODY][math.floor((record.at - origin) / seconds)].append(record)
     return {
         version: [((index + 0.5) * seconds, boxes[version][index]) for index in sorted(boxes[version])]
-        for version in sorted(boxes)
+        for version in sorted(boxes, key=lambda version: (version == NOBODY, version))
     }
 
 
@@ -101,6 +101,9 @@ def _style(axis: Any, *, last: bool) -> None:
     axis.yaxis.label.set_color(_INK)
     if last:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x) // 60}:{int(x) % 60:02d}"))
+        low, high = axis.get_xlim()
+        step = next((step for step in (5, 10, 15, 30, 60, 120, 300) if (high - low) / step <= 16), 600)
+        axis.xaxis.set_major_locator(MultipleLocator(step))
         axis.set_xlabel("minutes since the load began", color=_INK, fontsize=10)
 
 
@@ -174,8 +177,15 @@ def _pieces(points: list[tuple[float, float]]) -> list[list[tuple[float, float]]
 def _errors(axis: Any, series: Series, end: float) -> None:
     axis.set_ylabel("failed, % of the\nversion's requests")
     worst = 0.0
+    everybody: dict[float, int] = defaultdict(int)
+    for boxes in series.values():
+        for at, rows in boxes:
+            everybody[at] += len(rows)
     for version, boxes in series.items():
-        shares = [(at, 100 * figures(rows).error_rate) for at, rows in boxes]
+        shares = [
+            (at, 100 * sum(r.failed for r in rows) / (everybody[at] if version == NOBODY else len(rows)))
+            for at, rows in boxes
+        ]
         worst = max([worst, *(share for _, share in shares)])
         for piece in _pieces(shares):
             axis.plot(
@@ -266,7 +276,7 @@ def _legend(figure: Figure, versions: list[str]) -> None:
     figure.legend(
         handles=handles,
         loc="center right",
-        bbox_to_anchor=(0.94, 0.953),
+        bbox_to_anchor=(0.94, 0.935),
         ncols=len(handles),
         frameon=False,
         fontsize=11,

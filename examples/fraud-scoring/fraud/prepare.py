@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import yaml
 
 from cluster import ClusterInfo, Provider
 from fraud import store
-from fraud.kube import CommandError, Tools
+from fraud.kube import Tools
 from fraud.train import Built
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -61,21 +59,10 @@ def load_images(provider: Provider, images: Images, note: Note) -> str:
     archives = {}
     for name in ("operator", "runtime"):
         note(f"image serinus-{name}:dev: build (or find) and load")
-        archives[name] = image_archive(name)
+        archives[name] = provider.build_image(name)
         provider.load_image(archives[name])
     with archives["operator"].open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def image_archive(name: str) -> Path:
-    """The docker archive that `python -m cluster image NAME` builds or finds. Raises CommandError."""
-    command = [sys.executable, "-m", "cluster", "image", name]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tests")}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY, check=False)
-    lines = done.stdout.split()
-    if done.returncode != 0 or not lines:
-        raise CommandError(f"python -m cluster image {name}: exit {done.returncode}")
-    return Path(lines[-1])
 
 
 def install_chart(kubernetes: Tools, info: ClusterInfo, images: Images, build: str) -> None:

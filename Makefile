@@ -1,0 +1,58 @@
+# The front door. `make demo` and `make test` install what they need by themselves, under ~/.cache/serinus.
+#
+#   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
+#   make test      lint, then unit, api and e2e tests, what is quick first
+#   make unit      pure logic and the runtime: seconds, needs nothing
+#   make api       against a real kube-apiserver
+#   make e2e       against a real node (CLUSTER=existing|kind|node)
+#   make lint      ruff, mypy, generated files current
+#   make crds      regenerate crds/, the chart's copy and the reference pages
+#   make lock      recompile the lock files from requirements/*.in
+#   make down      stop the test cluster; nothing stays behind
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test unit api e2e lint crds lock down up bench-operator
+
+PYTHON_ENV = $$(tests/bootstrap.sh)
+export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
+export PYTHONDONTWRITEBYTECODE := 1
+STAGE = tests/stage.sh
+
+demo:
+	@$(STAGE) demo $(PYTHON_ENV) -m fraud.demo
+
+test:
+	@$(STAGE) --begin
+	@$(MAKE) lint
+	@$(MAKE) unit
+	@$(MAKE) api
+	@$(MAKE) e2e
+	@$(STAGE) --summary
+
+lint:
+	@$(STAGE) lint tests/lint.sh $(PYTHON_ENV)
+
+unit:
+	@$(STAGE) unit $(PYTHON_ENV) -m pytest -q tests/unit
+
+api:
+	@SERINUS_REQUIRE_CLUSTER=1 $(STAGE) api $(PYTHON_ENV) -m pytest -q tests/api
+
+e2e:
+	@SERINUS_REQUIRE_CLUSTER=1 $(STAGE) e2e $(PYTHON_ENV) -m pytest -q tests/e2e
+
+bench-operator:
+	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator
+
+up:
+	@$(PYTHON_ENV) -m cluster up
+
+down:
+	@$(PYTHON_ENV) -m cluster down
+
+crds:
+	@$(PYTHON_ENV) -m serinus.api.crd
+
+lock:
+	@tests/lock.sh

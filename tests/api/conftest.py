@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from api.tables import ROOT, Kubectl
 
 

@@ -70,6 +70,7 @@ class Kubectl:
     """`kubectl` against one API server, as a user runs it."""
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         self._command = [str(program), "--kubeconfig", str(kubeconfig)]
 
     def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

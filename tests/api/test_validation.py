@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from api.tables import ROOT, Bad, Kubectl, bad_specs, complaints, good_specs, load, merge, model_deployment
 
+from api.tables import ROOT, Bad, Kubectl, bad_specs, complaints, good_specs, load, merge, model_deployment
 from serinus.api.spec import ModelDeploymentSpec
 
 pytestmark = pytest.mark.needs("apiserver")

@@ -59,24 +59,28 @@ class Matching:
     message: str
     """What to write instead."""
     max_length: int
-    and_rules: tuple[Cel, ...] = ()
-    """More rules, checked by the API server only."""
+    never: tuple[tuple[str, str], ...] = ()
+    """Patterns that may match nowhere in the text, each with what to write instead."""
     message_expression: str | None = None
     """CEL that makes a better message from the value."""
 
     @property
-    def rule(self) -> Cel:
-        """The pattern as CEL."""
-        return Cel(f"self.matches({quote(self.pattern)})", self.message, self.message_expression)
+    def rules(self) -> tuple[Cel, ...]:
+        """The patterns as CEL."""
+        refused = (Cel(f"!self.matches({quote(pattern)})", message) for pattern, message in self.never)
+        return (Cel(f"self.matches({quote(self.pattern)})", self.message, self.message_expression), *refused)
 
     def check(self, text: str) -> str:
         """`text` itself.
 
         Raises:
-            PydanticCustomError: it does not match.
+            PydanticCustomError: it does not match, or matches what it never may.
         """
         if re.fullmatch(self.pattern, text) is None:
             raise PydanticCustomError("pattern", "{message}", {"message": self.message})
+        for pattern, message in self.never:
+            if re.search(pattern, text):
+                raise PydanticCustomError("pattern", "{message}", {"message": message})
         return text
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -84,7 +88,7 @@ class Matching:
         return core_schema.no_info_after_validator_function(self.check, text)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return with_rules(handler(schema), self.rule, *self.and_rules)
+        return with_rules(handler(schema), *self.rules)
 
 
 def with_rules(schema: JsonSchemaValue, *rules: Cel) -> JsonSchemaValue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from serinus.api.cel import Cel, Matching, quote
+from serinus.api.cel import Matching, quote
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _VALUE = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
@@ -42,8 +42,8 @@ Hostname = Annotated[
         "write a host name in lower case without scheme, port or path, for example fraud.example.com or *.example.com",
         253,
         (
-            Cel(
-                "!self.matches('^[0-9]+([.][0-9]+){3}$')",
+            (
+                r"^[0-9]+([.][0-9]+){3}$",
                 "a Gateway routes by host name, not by IP address: write a host name or remove hostnames",
             ),
         ),
@@ -57,12 +57,7 @@ PathPrefix = Annotated[
         r"^/([-A-Za-z0-9._~!&'()*+,;=:@/]|%[0-9a-fA-F]{2})*$",
         "write a path that starts with /, without spaces, ? and #, for example /fraud",
         256,
-        (
-            Cel(
-                "!self.contains('//') && !self.matches('/[.][.]?(/|$)') && !self.lowerAscii().contains('%2f')",
-                "write a path without //, /./, /../ and %2F",
-            ),
-        ),
+        ((r"//|/[.][.]?(/|$)|%2[fF]", "write a path without //, /./, /../ and %2F"),),
     ),
 ]
 """The path prefix of a Gateway route."""
@@ -114,7 +109,7 @@ ModelUri = Annotated[
         _URI,
         _URI_ADVICE,
         1024,
-        (Cel("!self.matches('/[.][.](/|$)')", "write the path without /../"),),
+        ((r"/[.][.](/|$)", "write the path without /../"),),
         f"self.matches({quote(_SCHEME)}) ? {quote(_URI_ADVICE)} : self.matches('^[A-Za-z][A-Za-z0-9+.-]{{0,20}}:')"
         " ? 'the scheme ' + self.split(':')[0] + ' is not supported yet; use https://, http://, pvc:// or file://'"
         " : 'write where the model lies with its scheme: https://, http://, pvc:// or file://'",

@@ -54,7 +54,7 @@ class Text(str):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return with_rules(handler(schema), Matching(cls.pattern, cls.advice, cls.max_length).rule)
+        return with_rules(handler(schema), Matching(cls.pattern, cls.advice, cls.max_length).rules[0])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from serinus_runtime.http import Exchange
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
 from serinus_runtime.oip import InferCodec, InvalidRequestError
 
+_REFUSALS = {413: "too_large", 429: "queue_full"}
 _ENCODINGS = (b"", b"identity")
 Handler = Callable[[Exchange], None]
 
@@ -90,7 +91,7 @@ class InferenceApp:
     def refused(self, target: bytes, status: int) -> None:
         """Counts what the connection refused, when it was an inference request."""
         if target.partition(b"?")[0] in self._infer_paths:
-            self._metrics.rejected["too_large" if status == 413 else "invalid"] += 1
+            self._metrics.rejected[_REFUSALS.get(status, "invalid")] += 1
             self._metrics.answered(status, 0.0)
 
     def _server_metadata(self, exchange: Exchange) -> None:
@@ -158,6 +159,8 @@ class _Inference:
             return
         start = time.monotonic()
         try:
+            # In overload, refusing must cost less than decoding.
+            model.batcher.refuse_if_full()
             request = model.codec.decode(exchange.body)
             self._queued = time.monotonic()
             metrics.observe_decode(self._queued - start)

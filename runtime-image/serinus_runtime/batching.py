@@ -186,6 +186,11 @@ class Batcher:
         self._pump()
         return ticket
 
+    def refuse_if_full(self) -> None:
+        """Raises QueueFullError when the queue cannot take a single row."""
+        if self._waiting_rows >= self._queue_rows:
+            raise QueueFullError(self._retry_after())
+
     def _retry_after(self) -> float:
         batches = -(-self._waiting_rows // self._max_size)
         return batches * self._batch_seconds / self._runner.instances

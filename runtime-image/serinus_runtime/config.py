@@ -42,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout: float = 1.0
     slo_latency: float = 0.05
     max_request_bytes: int = 4 << 20
+    receive_max_bytes: int = 256 << 20
     request_timeout: float = 20.0
     keep_alive: float = 3900.0
     max_connections: int = 8192
@@ -97,6 +98,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         queue_timeout=read("QUEUE_TIMEOUT", _duration(0.001, 86400), base.queue_timeout),
         slo_latency=read("SLO_LATENCY", _duration(0.00001, 86400), base.slo_latency),
         max_request_bytes=read("MAX_REQUEST_BYTES", parse_size, base.max_request_bytes),
+        receive_max_bytes=read("RECEIVE_MAX_BYTES", parse_size, base.receive_max_bytes),
         request_timeout=read("REQUEST_TIMEOUT", _duration(0.05, 86400), base.request_timeout),
         keep_alive=read("KEEP_ALIVE", _duration(0.05, 604800), base.keep_alive),
         max_connections=read("MAX_CONNECTIONS", _whole(1, 1_000_000), base.max_connections),

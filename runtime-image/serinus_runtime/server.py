@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import time
@@ -66,6 +67,7 @@ class Server:
         )
         limits = Limits(
             body_bytes=config.max_request_bytes,
+            receive_bytes=config.receive_max_bytes,
             connections=config.max_connections,
             request_seconds=config.request_timeout,
             keep_alive_seconds=config.keep_alive,
@@ -79,6 +81,10 @@ class Server:
         self._runner: ThreadRunner | None = None
         self.http_port = 0
         self.metrics_port = 0
+
+    def receiving(self) -> int:
+        """Bytes of request bodies that are not whole yet."""
+        return self._site.received_bytes
 
     def _headers(self, digest: str) -> bytes:
         config = self._config
@@ -227,7 +233,9 @@ async def run(config: Config) -> int:
         load = asyncio.create_task(server.load())
         await asyncio.wait({load, wait}, return_when=asyncio.FIRST_COMPLETED)
         if not load.done():
-            return 0
+            # The thread that loads cannot be interrupted, and nobody is being served.
+            logs.event("info", "stopped while loading")
+            os._exit(0)
         load.result()
         first = await wait
         again = asyncio.create_task(signals.get())

@@ -63,7 +63,11 @@ class HttpProtocol(asyncio.Protocol):
         if len(site.connections) >= site.limits.connections:
             self._closed = True
             self._transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                b"HTTP/1.1 503 Service Unavailable\r\n"
+                + site.headers
+                + b"x-request-id: "
+                + site.request_id(None)
+                + b"\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
             )
             self._transport.close()
             return
@@ -80,6 +84,7 @@ class HttpProtocol(asyncio.Protocol):
                 exchange.on_gone()
         self._active.clear()
         self._parked.clear()
+        self._forget_body()
         self._parser = None
 
     def eof_received(self) -> bool:
@@ -135,8 +140,6 @@ class HttpProtocol(asyncio.Protocol):
         if self._refused is not None:
             return
         self._current = Exchange(self._answer)
-        self._body = []
-        self._body_bytes = 0
         self._head_bytes = 0
         self._raw_head_bytes = 0
         self._began = True
@@ -203,9 +206,13 @@ class HttpProtocol(asyncio.Protocol):
         """A part of the body."""
         if self._current is None:
             return
+        site = self._site
         self._body_bytes += len(body)
-        if self._body_bytes > self._site.limits.body_bytes:
+        site.received_bytes += len(body)
+        if self._body_bytes > site.limits.body_bytes:
             raise self._too_large()
+        if site.received_bytes > site.limits.receive_bytes:
+            raise _RefusedError(429, "too many large requests are being received: try again later")
         self._expect_continue = False
         self._body.append(body)
 
@@ -221,7 +228,7 @@ class HttpProtocol(asyncio.Protocol):
         self._expect_continue = False
         body = self._body
         current.body = body[0] if len(body) == 1 else b"".join(body)
-        self._body = []
+        self._forget_body()
         current.received = time.monotonic()
         if self._writable:
             self.deadline = _NEVER
@@ -347,6 +354,11 @@ class HttpProtocol(asyncio.Protocol):
             self._expect_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _forget_body(self) -> None:
+        self._site.received_bytes -= self._body_bytes
+        self._body_bytes = 0
+        self._body = []
+
     def _too_large(self) -> _RefusedError:
         return _RefusedError(413, f"the body is larger than {self._site.limits.body_bytes} bytes")
 
@@ -354,6 +366,7 @@ class HttpProtocol(asyncio.Protocol):
         """Answers behind everything that was asked before, and ends the connection."""
         exchange = self._current or Exchange(self._answer)
         self._current = None
+        self._forget_body()
         exchange.close = True
         self._refused = exchange
         self._site.application.refused(exchange.target, status)
@@ -362,7 +375,8 @@ class HttpProtocol(asyncio.Protocol):
         for waiting in parked:
             self._begin(waiting)
         self._active.append(exchange)
-        exchange.respond(status, msgspec.json.encode({"error": message}), JSON)
+        headers = b"retry-after: 1\r\n" if status == 429 else b""
+        exchange.respond(status, msgspec.json.encode({"error": message}), JSON, headers)
 
     def _end(self, last: Exchange) -> None:
         for dropped in self._active:

@@ -23,6 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a connection, in bytes and seconds."""
 
     body_bytes: int = 4 << 20
+    receive_bytes: int = 256 << 20
+    """Of all connections together, for bodies that are not whole yet."""
     head_bytes: int = 32 << 10
     headers: int = 100
     connections: int = 8192
@@ -43,6 +45,8 @@ class Site:
         self.application = application
         self.limits = limits
         self.connections: set[HttpProtocol] = set()
+        self.received_bytes = 0
+        """Bytes of bodies that are not whole yet."""
         self.closing = False
         """True: every answer says `Connection: close`."""
         self._common = common_headers

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -246,6 +247,28 @@ def test_slow_clients_are_ended_and_idle_ones_are_not(engine: GateEngine) -> Non
             time.sleep(0.4)
             engine.gate.set()
             assert reader.answer()[0] == 200
+
+
+def test_bodies_under_way_are_bounded_together(engine: GateEngine) -> None:
+    """Many clients that each send almost a whole body must not fill the memory."""
+    body = infer_body([1, 2, 3]) + b" " * 40_000
+    with Live(gated(engine), receive_max_bytes=100_000) as live, ExitStack() as open_until_the_end:
+        slow = [open_until_the_end.enter_context(connect(live.port)) for _ in range(2)]
+        for sock in slow:
+            sock.sendall(post(body)[:-10])
+        while live.server.receiving() < 2 * (len(body) - 10):
+            time.sleep(0.001)
+        status, headers, _ = request(live.port, "POST", "/v2/models/model/infer", body)
+        assert (status, headers["retry-after"], headers["connection"]) == (429, "1", "close")
+        assert infer(live.port, [1, 2, 3])[0] == 200
+        slow.pop().close()
+        while live.server.receiving() > len(body):
+            time.sleep(0.001)
+        assert request(live.port, "POST", "/v2/models/model/infer", body)[0] == 200
+        slow[0].sendall(body[-10:])
+        with Reader(slow[0]) as reader:
+            assert reader.answer()[0] == 200
+        assert live.server.receiving() == 0
 
 
 def test_too_many_connections_are_told_so(engine: GateEngine) -> None:

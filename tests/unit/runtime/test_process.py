@@ -154,6 +154,16 @@ def test_fetch_then_serve(sum_dir: Path, tmp_path: Path) -> None:
         assert served.end() == 0
 
 
+def test_nothing_is_reported_home_or_written_there(sum_dir: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's wheels send telemetry unless they are told not to before they are loaded."""
+    places = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    with _serving(sum_dir, **places) as served:
+        assert infer(served.port, [1, 2, 3])[0] == 200
+        served.process.send_signal(signal.SIGINT)
+        assert served.end() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sigterm_under_load_loses_nothing(sum_dir: Path) -> None:
     """Clients go on, new connections and all, until they are refused: whoever was let in is answered."""
     lost: list[str] = []

@@ -16,9 +16,9 @@ BASE = "serinus-base:bookworm"
 RECIPE = "bookworm-1"
 _SUITE = "bookworm"
 _PACKAGES = ("ca-certificates", "python3", "python3-venv", "python-is-python3")
-_SLIM: tuple[str, ...] = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "var/log")
-_SLIM += ("var/cache/apt", "var/lib/apt/lists", "var/cache/debconf", "usr/share/bash-completion", "usr/share/perl5")
-_SLIM += ("debootstrap",)
+_DOCUMENTATION = ("doc", "man", "locale", "info", "lintian", "bash-completion", "perl5")
+_CACHES = ("var/log", "var/cache/apt", "var/lib/apt/lists", "var/cache/debconf", "debootstrap")
+_SLIM = (*(f"usr/share/{name}" for name in _DOCUMENTATION), *_CACHES)
 
 
 def build(context: Path, tag: str, archive: Path) -> None:

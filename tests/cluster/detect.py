@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from cluster.apiserver import ApiServer
 from cluster.errors import ClusterError
+from cluster.existing import Existing
+from cluster.kind import Kind
 from cluster.node import Node
 from cluster.provider import Provider
 
-PROVIDERS: Mapping[str, Callable[[], Provider]] = {"node": Node}
+PROVIDERS: Mapping[str, Callable[[], Provider]] = {
+    "existing": Existing,
+    "kind": Kind,
+    "node": Node,
+    "apiserver": ApiServer,
+}
 # An existing cluster is never taken without being asked for; "apiserver" runs no pods.
-DETECTED = ("node",)
+DETECTED = ("kind", "node")
 
 
 def get(name: str | None = None) -> Provider:

@@ -103,19 +103,11 @@ class Node:
 
     def logs(self, component: str) -> str:
         """What a component has written since the node started."""
-        file = self._components.log_file(component)
-        if not file.exists():
-            raise ClusterError(
-                f"no component called {component}; known: {', '.join(self._components.names()) or 'none'}"
-            )
-        return file.read_text(errors="replace")
+        return self._components.logs(component)
 
     def status(self) -> list[str]:
         """One line for every component."""
-        return [
-            f"{name:26} {'running' if self._components.alive(name) else 'not running'}"
-            for name in self._components.names()
-        ]
+        return self._components.status()
 
     def stop_component(self, name: str) -> None:
         """Kill a component with SIGKILL and leave it stopped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from cluster.addons_prometheus import DISCOVERY_ENVIRONMENT, discovery_command, 
 from cluster.certs import Authority
 from cluster.containerd import Containerd
 from cluster.controlplane import ControlPlane
-from cluster.errors import ClusterError
 from cluster.kube import Api, condition
 from cluster.kubelet import kubelet_command, proxy_command
 from cluster.node_images import envoy_image, gateway_image
@@ -87,13 +87,11 @@ class NodeStart:
         if name == "containerd":
             self.containerd.wait()
         elif name in conditions:
-            until(f"{name} to be ready", lambda: self._lives(name) and conditions[name](), timeout=90, interval=0.2)
+            until(f"{name} to be ready", lambda: self._works(name, conditions[name]), timeout=90, interval=0.2)
 
-    def _lives(self, name: str) -> bool:
-        if not self._components.alive(name):
-            last = self._components.log_file(name).read_text(errors="replace")[-1500:]
-            raise ClusterError(f"{name} has ended; its last words: {last}")
-        return True
+    def _works(self, name: str, condition: Callable[[], bool]) -> bool:
+        self._components.require(name)
+        return condition()
 
     def _start_runtime(self, images: list[Path], pool: ThreadPoolExecutor) -> None:
         with stage("containerd"):

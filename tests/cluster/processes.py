@@ -111,6 +111,22 @@ class Processes:
         if not keep:
             (self._pids / f"{name}.json").unlink(missing_ok=True)
 
+    def require(self, name: str) -> None:
+        """Raise ClusterError with a component's last words when it has ended by itself."""
+        if not self.alive(name):
+            last = self.log_file(name).read_text(errors="replace")[-1500:]
+            raise ClusterError(f"{name} has ended; its last words: {last}")
+
+    def status(self) -> list[str]:
+        """One line for each component."""
+        return [f"{name:26} {'running' if self.alive(name) else 'not running'}" for name in self.names()]
+
+    def logs(self, name: str) -> str:
+        """What a component has written since its first start."""
+        if not self.log_file(name).exists():
+            raise ClusterError(f"no component called {name}; known: {', '.join(self.names()) or 'none'}")
+        return self.log_file(name).read_text(errors="replace")
+
     def strays(self) -> list[int]:
         """Live processes that carry this cluster's mark, recorded or not: components and what they started."""
         found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +79,7 @@ def apiserver() -> Iterator[clusters.ClusterInfo]:
 def namespace(cluster: clusters.ClusterInfo) -> Iterator[str]:
     """A namespace of the test's own, which accepts only pods of the ``restricted`` level; deleted afterwards."""
     name = f"test-{secrets.token_hex(4)}"
-    kubectl = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig]
+    kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig]
     output([*kubectl, "create", "namespace", name])
     output([*kubectl, "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"])
     yield name

@@ -79,7 +79,8 @@ class NodeStart:
         conditions = {
             "etcd": lambda: self._api().ok("/readyz"),
             "kube-apiserver": lambda: self._api().ok("/readyz"),
-            "kubelet": lambda: self._condition(f"/api/v1/nodes/{NODE_NAME}", "Ready"),
+            "kubelet": lambda: answers(f"http://{NODE_ADDRESS}:10248/healthz"),
+            "kube-proxy": lambda: answers(f"http://{NODE_ADDRESS}:10256/healthz"),
             "prometheus": lambda: answers(f"{PROMETHEUS_URL}/-/ready"),
             "coredns": lambda: answers(f"http://{NODE_ADDRESS}:8181/ready"),
             "metrics-server": lambda: bool(self._api().get("/apis/metrics.k8s.io/v1beta1/nodes").get("items")),

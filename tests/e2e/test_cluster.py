@@ -7,10 +7,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
 from cluster import ClusterInfo, Provider
 from cluster.commands import output
 from cluster.settings import UTILITY_IMAGE
@@ -32,7 +34,13 @@ class Kubectl:
     """kubectl in one namespace of the cluster."""
 
     def __init__(self, cluster: ClusterInfo, namespace: str) -> None:
-        self._command = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "--namespace", namespace]
+        self._command: list[str | Path] = [
+            cluster.kubectl,
+            "--kubeconfig",
+            cluster.kubeconfig,
+            "--namespace",
+            namespace,
+        ]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         return output([*self._command, *arguments], stdin=stdin)

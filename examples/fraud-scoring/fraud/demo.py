@@ -159,9 +159,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        provider = get()
-        return _run(provider, options)
-    except (ClusterError, CommandError, DemoError) as error:
+        with prepare.alone():
+            return _run(get(), options)
+    except (ClusterError, CommandError, DemoError, prepare.BusyError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

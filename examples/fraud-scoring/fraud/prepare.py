@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,30 @@ import yaml
 from cluster import ClusterInfo, Provider
 from fraud import store
 from fraud.kube import Tools
-from fraud.train import Built
+from fraud.train import Built, cache_root
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CHART = REPOSITORY / "charts" / "serinus"
 SYSTEM = "serinus-system"
 RELEASE = "serinus"
 Note = Callable[[str], None]
+
+
+class BusyError(Exception):
+    """Another demo runs on this machine; two in one namespace would spoil each other."""
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Holds the demo's lock. Raises BusyError; the kernel gives the lock back when its holder dies."""
+    file = cache_root() / "demo.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError("another demo runs on this machine; wait for its end or interrupt it") from None
+        yield
 
 
 @dataclass(frozen=True)

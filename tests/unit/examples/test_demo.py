@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fraud import demo, kube, live
+from fraud import demo, kube, live, prepare
 from fraud.records import Record
 from fraud.story import Snapshot
 from fraud.train import VERSIONS, Built
@@ -216,3 +216,18 @@ def test_the_live_table_shows_weight_and_failures() -> None:
     text = captured.get()
     for word in ("Canary", "25 %", "v1", "1 (100.00 %)"):
         assert word in text
+
+
+def test_two_demos_do_not_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERINUS_CACHE", str(tmp_path))
+    with prepare.alone(), pytest.raises(prepare.BusyError, match="another demo"), prepare.alone():
+        pass
+    with prepare.alone():
+        pass
+
+
+def test_image_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prepare.Images.from_environment().full("runtime") == "serinus-runtime:dev"
+    monkeypatch.setenv("IMAGE_PREFIX", "registry.example.com/team/")
+    monkeypatch.setenv("IMAGE_TAG", "1.2")
+    assert prepare.Images.from_environment().full("operator") == "registry.example.com/team/serinus-operator:1.2"

@@ -47,6 +47,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float = 3900.0
     max_connections: int = 8192
     drain_delay: float = 5.0
+    claim_dir: Path = Path("/mnt/pvc")
     max_model_bytes: int = 64 << 30
     fetch_timeout: float = 1800.0
     termination_log: str = TERMINATION_LOG
@@ -103,6 +104,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         keep_alive=read("KEEP_ALIVE", _duration(0.05, 604800), base.keep_alive),
         max_connections=read("MAX_CONNECTIONS", _whole(1, 1_000_000), base.max_connections),
         drain_delay=read("DRAIN_DELAY", _duration(0, 3600), base.drain_delay),
+        claim_dir=read("CLAIM_DIR", Path, base.claim_dir),
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
         fetch_timeout=read("FETCH_TIMEOUT", _duration(0.1, 604800), base.fetch_timeout),
         termination_log=read("TERMINATION_LOG", str, base.termination_log),

@@ -35,7 +35,7 @@ _READ_SECONDS = 30.0
 _TRIES = 6
 _FIRST_PAUSE = 0.25
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_SCHEMES = "file:///dir, pvc://claim/path (mounted by the operator), http(s)://host/dir/, http(s)://host/model.tar.gz"
+_SCHEMES = "file:///dir, pvc://claim/path, http(s)://host/dir/, http(s)://host/model.tar.gz"
 
 
 class _RetryableError(Exception):
@@ -103,6 +103,7 @@ class _Source:
         self._uri = config.model_uri
         self._digest = config.model_digest
         self._max_bytes = config.max_model_bytes
+        self._claim_dir = config.claim_dir
         self._sleep = sleep
         self._now = now
         self._deadline = now() + config.fetch_timeout
@@ -114,6 +115,8 @@ class _Source:
         into = work / "model"
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
             self._copy(Path(urllib.parse.unquote(parts.path)), into)
+        elif parts.scheme == "pvc" and parts.netloc:
+            self._copy(self._in_claim(urllib.parse.unquote(parts.path)), into)
         elif parts.scheme in ("http", "https") and parts.netloc:
             if archives.is_archive(parts.path):
                 packed = work / "archive"
@@ -125,6 +128,12 @@ class _Source:
         else:
             raise _FetchError(f"this URI is not understood; write one of {_SCHEMES}")
         return archives.flatten(into)
+
+    def _in_claim(self, path: str) -> Path:
+        below = path.strip("/")
+        if not self._claim_dir.is_dir():
+            raise _FetchError(f"the claim is not mounted at {self._claim_dir} (SERINUS_CLAIM_DIR)")
+        return self._claim_dir / archives.relative_path(below) if below else self._claim_dir
 
     def _copy(self, source: Path, into: Path) -> None:
         if not source.is_dir():

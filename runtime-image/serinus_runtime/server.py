@@ -30,7 +30,7 @@ from serinus_runtime.warmup import warm_up
 _BACKLOG = 2048
 _LAST_REQUESTS_SECONDS = 0.25
 """How long connections stay open once nothing new is accepted, for requests that are already on the wire."""
-_FINISH_SECONDS = 30.0
+_FINISH_SECONDS = 25.0
 
 
 class Loaded(msgspec.Struct, frozen=True):

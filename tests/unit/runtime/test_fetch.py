@@ -105,9 +105,17 @@ def _failure(tmp_path: Path, uri: str, expected: str = "", **more: object) -> Fa
     return caught.value
 
 
-def test_a_directory_and_a_claim(tmp_path: Path, model: Path) -> None:
+def test_a_directory(tmp_path: Path, model: Path) -> None:
     target = _fetch(tmp_path, model.as_uri(), digest.compute_digest(model))
     assert {name: (target / name).read_bytes() for name in FILES} == FILES
+
+
+def test_a_directory_in_a_claim(tmp_path: Path, model: Path) -> None:
+    pinned = digest.compute_digest(model)
+    for uri, mounted in (("pvc://models/source", model.parent), ("pvc://models/", model), ("pvc://models", model)):
+        archives.remove(_fetch(tmp_path, uri, pinned, claim_dir=mounted))
+    assert "outside" in _failure(tmp_path, "pvc://models/../source", claim_dir=model).message
+    assert "not mounted" in _failure(tmp_path, "pvc://models/x", claim_dir=tmp_path / "none").message
 
 
 def test_a_directory_over_http(tmp_path: Path, model: Path, store: str) -> None:
@@ -196,7 +204,7 @@ def test_links_are_refused(tmp_path: Path, model: Path) -> None:
     assert "links are refused" in _failure(tmp_path, model.as_uri()).message
 
 
-@pytest.mark.parametrize("uri", ["s3://a/b", "ftp://a/b", "model", "file://host/dir", "http:///x", "pvc://claim/x"])
+@pytest.mark.parametrize("uri", ["s3://a/b", "ftp://a/b", "model", "file://host/dir", "http:///x", "pvc:///x"])
 def test_uris_that_are_not_understood(tmp_path: Path, uri: str) -> None:
     assert "write one of file:///dir" in _failure(tmp_path, uri).message
 

@@ -226,7 +226,7 @@ def test_damaged_requests_never_kill_the_server(live: Live, seed: int, damages: 
 
 
 def test_slow_clients_are_ended_and_idle_ones_are_not(engine: GateEngine) -> None:
-    with Live(gated(engine), request_timeout=0.2) as live:
+    with Live(gated(engine), request_timeout=0.4) as live:
         with connect(live.port) as idle, Reader(idle) as idle_reader:
             idle.sendall(GET)
             assert idle_reader.answer()[0] == 200
@@ -244,7 +244,7 @@ def test_slow_clients_are_ended_and_idle_ones_are_not(engine: GateEngine) -> Non
         with connect(live.port) as sock, Reader(sock) as reader:
             sock.sendall(post(infer_body([1, 2, 3])))
             assert engine.started.acquire(timeout=10)
-            time.sleep(0.4)
+            time.sleep(0.7)
             engine.gate.set()
             assert reader.answer()[0] == 200
 

@@ -190,7 +190,7 @@ def test_sigterm_under_load_loses_nothing(sum_dir: Path) -> None:
             finally:
                 connection.close()
 
-    with _serving(sum_dir, SERINUS_DRAIN_DELAY="500ms") as served:
+    with _serving(sum_dir, SERINUS_DRAIN_DELAY="1s") as served:
         threads = [threading.Thread(target=client, args=(n, served.port, n % 2 == 0)) for n in range(8)]
         for thread in threads:
             thread.start()
@@ -199,14 +199,14 @@ def test_sigterm_under_load_loses_nothing(sum_dir: Path) -> None:
         served.process.send_signal(signal.SIGTERM)
         told = time.monotonic()
         while request(served.metrics_port, "GET", "/readyz")[0] != 503:
-            assert time.monotonic() - told < 0.4
+            assert time.monotonic() - told < 0.9
         before = sum(answered)
         assert request(served.port, "GET", "/v2/health/live")[0] == 200
         assert request(served.port, "GET", "/v2/health/ready")[0] == 503
         assert served.end() == 0
         for thread in threads:
             thread.join(WAIT)
-        assert time.monotonic() - told >= 0.5
+        assert time.monotonic() - told >= 1
     assert lost == []
     assert sum(answered) > before
 

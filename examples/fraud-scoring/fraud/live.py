@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -103,7 +104,7 @@ class LiveView:
     def note(self, text: str) -> None:
         """See View."""
         seconds = int(time.monotonic() - self._started)
-        self._console.print(f"[dim]{seconds // 60}:{seconds % 60:02d}[/dim]  {text}", highlight=False)
+        self._console.print(f"[dim]{seconds // 60}:{seconds % 60:02d}[/dim]  {escape(text)}", highlight=False)
 
     def show(self, seen: Snapshot | None, recent: Sequence[Record]) -> None:
         """See View."""

@@ -19,7 +19,7 @@ from fraud.live import WINDOW_SECONDS, View
 from fraud.records import Reader, Record
 from fraud.story import Snapshot, Story, snapshot
 
-TICK_SECONDS = 0.25
+TICK_SECONDS = 0.4
 
 
 class DemoError(Exception):

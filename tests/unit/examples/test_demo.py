@@ -16,6 +16,7 @@ from fraud import demo, kube, live, prepare
 from fraud.records import Record
 from fraud.story import Snapshot
 from fraud.train import VERSIONS, Built
+from fraud.watching import DemoError
 from rich.console import Console
 
 from cluster import ClusterInfo
@@ -185,7 +186,7 @@ def test_a_demo_that_gets_nowhere_says_where_it_stood(tmp_path: Path, monkeypatc
     info = ClusterInfo(tmp_path / "config", kubectl, kubectl, ("gateway-system", "public"), "http://127.0.0.1:9")
     models = {"v1": Built("v1", tmp_path, "sha256:" + "0" * 64, 0.9)}
     run = demo.Demo(kube.Tools(kubectl, kubectl, info.kubeconfig), info, models, tmp_path)
-    with pytest.raises(demo.DemoError, match=r"v1 goes live: not within 0 s; last seen: no status at all"):
+    with pytest.raises(DemoError, match=r"v1 goes live: not within 0 s; last seen: no status at all"):
         run.run(rate=10)
 
 

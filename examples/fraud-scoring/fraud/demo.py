@@ -7,6 +7,7 @@ code 0 when every promise was kept, 1 when one was broken, 2 when the demo could
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -149,7 +150,12 @@ def _say(text: str) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="leave the cluster and everything in it running")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        default=os.environ.get("KEEP", "") not in ("", "0"),
+        help="leave the cluster and everything in it running; KEEP=1 means the same",
+    )
     parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
     parser.add_argument(
         "--out", type=Path, default=prepare.REPOSITORY / "build" / "demo", help="folder for the results"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,18 @@ class Tool:
         """One of the binaries."""
         return self.folder / name
 
+    def inputs(self) -> str:
+        """A digest of what the version does not say: the other pins, the flags and a main file of our own."""
+        state = hashlib.sha256(f"{self.package} {self.linker_flags()}".encode())
+        for file in sorted(self.go_mod.parent.iterdir()):
+            state.update(file.name.encode() + file.read_bytes())
+        return state.hexdigest()
+
     def built(self) -> bool:
-        """Whether all binaries are there."""
-        return all(self.binary(name).exists() for name in self.binaries)
+        """Whether all binaries are there, from these inputs."""
+        stamp = self.folder / "inputs"
+        binaries = all(self.binary(name).exists() for name in self.binaries)
+        return binaries and stamp.exists() and stamp.read_text() == self.inputs()
 
     def linker_flags(self) -> str:
         """Strip symbols; Kubernetes also needs to be told its version, or it calls itself v0.0.0."""
@@ -108,6 +118,7 @@ def _build(binary: Path, tool: Tool, title: str) -> None:
     tool.folder.mkdir(parents=True, exist_ok=True)
     command = [str(binary), "install", "-v", "-trimpath", "-ldflags", tool.linker_flags(), tool.package]
     _retry(lambda: _install(command, env, cwd, title, total), title)
+    (tool.folder / "inputs").write_text(tool.inputs())
 
 
 def _install(command: list[str], env: Mapping[str, str], cwd: Path, title: str, total: int) -> None:
@@ -128,9 +139,8 @@ def _install(command: list[str], env: Mapping[str, str], cwd: Path, title: str, 
     )
 
 
-def _retry(action: object, title: str) -> None:
+def _retry(action: Callable[[], object], title: str) -> None:
     """Repeat what depends on the network; Go answers "module version is not available" now and then for no reason."""
-    assert callable(action)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             action()

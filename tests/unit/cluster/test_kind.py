@@ -36,16 +36,10 @@ def test_kind_is_told_about_podman() -> None:
 
 
 def test_same_containerfile_with_docker() -> None:
-    command = engine.build_command("docker", Path("/context"), "serinus-runtime:dev")
-    assert command == [
-        "docker",
-        "build",
-        "--tag",
-        "serinus-runtime:dev",
-        "--file",
-        Path("/context/Containerfile"),
-        Path("/context"),
-    ]
+    context = Path("/context")
+    command = engine.build_command("docker", context, "serinus-runtime:dev")
+    expected = ["docker", "build", "--tag", "serinus-runtime:dev", "--file", context / "Containerfile", context]
+    assert command == expected
 
 
 def test_without_an_engine_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,8 @@ def test_cleaning_names_our_chains_and_the_jumps_to_them_only() -> None:
     assert "DOCKER" not in "".join(lines)
     assert "*raw" not in lines
     # All chains are emptied before the first is removed, since they refer to each other.
-    assert max(lines.index(f"-F {name}") for name in ("KUBE-SERVICES", "KUBE-SVC-ABC")) < lines.index(
-        "-X KUBE-SERVICES"
-    )
+    emptied = [lines.index(f"-F {name}") for name in ("KUBE-SERVICES", "KUBE-SVC-ABC")]
+    assert max(emptied) < lines.index("-X KUBE-SERVICES")
 
 
 def test_nothing_to_clean() -> None:

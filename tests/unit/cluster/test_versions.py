@@ -7,25 +7,24 @@ from pathlib import Path
 import pytest
 
 from cluster import ClusterError
-from cluster.gobuild import KUBERNETES, NODE_TOOLS
+from cluster.gobuild import KUBERNETES, NODE_TOOLS, Tool
 from cluster.node_images import envoy_version
 from cluster.versions import go_version, module_version
 
 
 def test_version_in_a_block_and_on_a_line(tmp_path: Path) -> None:
     file = tmp_path / "go.mod"
-    file.write_text(
-        "module m\n\nrequire k8s.io/a v1.2.3\n\nrequire (\n\tk8s.io/api v0.36.3 // indirect\n\tk8s.io/ap v0.1.0\n)\n"
-    )
+    block = "require (\n\tk8s.io/api v0.36.3 // indirect\n\tk8s.io/ap v0.1.0\n)\n"
+    file.write_text(f"module m\n\nrequire k8s.io/a v1.2.3\n\n{block}")
     assert module_version(file, "k8s.io/a") == "v1.2.3"
     assert module_version(file, "k8s.io/api") == "v0.36.3"
-    with pytest.raises(ClusterError, match="requires no k8s.io/b"):
+    with pytest.raises(ClusterError, match=r"requires no k8s\.io/b"):
         module_version(file, "k8s.io/b")
 
 
 @pytest.mark.parametrize("tool", NODE_TOOLS, ids=lambda tool: tool.name)
-def test_pinned_tools_have_versions(tool: object, cache: Path) -> None:
-    version, folder = tool.version, tool.folder  # type: ignore[attr-defined]
+def test_pinned_tools_have_versions(tool: Tool, cache: Path) -> None:
+    version, folder = tool.version, tool.folder
     assert version.startswith("v")
     assert folder.parent == cache / "tools"
     assert folder.name.endswith(version)

@@ -14,8 +14,5 @@ from api.tables import ROOT, Kubectl
 def kubectl(apiserver: Any) -> Kubectl:
     """`kubectl` against an API server that has the ModelDeployment CRD established."""
     program = Kubectl(Path(apiserver.kubectl), Path(apiserver.kubeconfig))
-    applied = program.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    assert applied.returncode == 0, applied.stderr
-    waited = program.run("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
-    assert waited.returncode == 0, waited.stderr
+    program.establish(ROOT / "crds")
     return program

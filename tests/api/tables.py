@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from cluster.wait import until
 from serinus.api import API_VERSION, KIND
 
 HERE = Path(__file__).parent / "specs"
@@ -78,6 +79,14 @@ class Kubectl:
         return subprocess.run(
             [*self._command, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False
         )
+
+    def establish(self, path: Path) -> None:
+        """Stores the CRDs of a file or folder and waits until they are served."""
+        applied = self.run("apply", "--server-side", "--force-conflicts", "-f", str(path))
+        assert applied.returncode == 0, applied.stderr
+        # The server answers before the CRD has any condition, and then `kubectl wait` fails at once.
+        wait = ("wait", "--for=condition=Established", "--timeout=5s", "-f", str(path))
+        until(f"the CRDs of {path} to be served", lambda: self.run(*wait).returncode == 0, timeout=30)
 
     def apply(self, obj: Object, *options: str) -> subprocess.CompletedProcess[str]:
         """`kubectl apply -f -`."""

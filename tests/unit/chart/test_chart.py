@@ -81,7 +81,6 @@ def test_the_cluster_role_is_exactly_what_the_operator_needs() -> None:
         "apps/deployments/scale": {"patch"},
         f"{POD.group}/{POD.plural}": {"list", "watch"},
         "events.k8s.io/events": {"create"},
-        "/namespaces": {"list", "watch"},
         "apiextensions.k8s.io/customresourcedefinitions": {"list", "watch"},
     }
     expected |= {f"{kind.group}/{kind.plural}": MANAGED for kind in (*OWNED, *OPTIONAL)}

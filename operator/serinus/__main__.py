@@ -87,6 +87,8 @@ class _Working:
         watching = kopf.operator(
             registry=handlers.build(self._store, queue, optional),
             settings=handlers.settings(),
+            # kopf's own guess asks for the user's name, which a container's uid need not have.
+            identity=settings.identity,  # type: ignore[arg-type]
             standalone=True,
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,

@@ -76,8 +76,9 @@ class Applier:
 
 
 def _changed(known: Object, stored: Object) -> bool:
-    """Whether the apply changed anything: what others may own, such as replicas, is left as it is."""
-    return bool(known["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"])
+    """Whether the apply changed anything: it does not where only replicas or annotations of others differed."""
+    before, after = known["metadata"].get("generation"), stored["metadata"].get("generation")
+    return bool(before != after) if before is not None else fingerprint(known) != fingerprint(stored)
 
 
 def fingerprint(obj: Object) -> str:

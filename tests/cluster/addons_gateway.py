@@ -17,6 +17,7 @@ from cluster.paths import cache
 from cluster.settings import GATEWAY
 
 SYSTEM = "envoy-gateway-system"
+CONTROLLER = "envoy-gateway"
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -126,6 +127,19 @@ def objects(envoy_image: str | None, service: Mapping[str, Any]) -> list[Manifes
             },
         },
     ]
+
+
+def stop_controller(kubeconfig: Path) -> None:
+    """Kill Envoy Gateway and keep it from coming back; the proxies go on with what they know."""
+    kubectl(kubeconfig, "-n", SYSTEM, "scale", f"deployment/{CONTROLLER}", "--replicas=0")
+    selector = f"--selector=control-plane={CONTROLLER}"
+    kubectl(kubeconfig, "-n", SYSTEM, "delete", "pods", selector, "--force", "--grace-period=0", "--wait=true")
+
+
+def start_controller(kubeconfig: Path) -> None:
+    """Let Envoy Gateway run again and wait until it does."""
+    kubectl(kubeconfig, "-n", SYSTEM, "scale", f"deployment/{CONTROLLER}", "--replicas=1")
+    kubectl(kubeconfig, "-n", SYSTEM, "rollout", "status", f"deployment/{CONTROLLER}", "--timeout=90s")
 
 
 def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:

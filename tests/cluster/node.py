@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import shutil
 from pathlib import Path
 
-from cluster import buildah, images, node_cleanup, packages
+from cluster import addons_gateway, buildah, images, node_cleanup, packages
 from cluster.certs import Authority
 from cluster.errors import ClusterError
 from cluster.gobuild import HELM, KUBERNETES, NODE_TOOLS, build
@@ -18,11 +19,13 @@ from cluster.lock import locked
 from cluster.node_images import archives
 from cluster.node_start import NodeStart
 from cluster.paths import run_folder
-from cluster.processes import Processes
+from cluster.processes import Processes, marked_folders
 from cluster.progress import say, stage
 from cluster.provider import CAPABILITIES, ClusterInfo
 from cluster.settings import API_SERVER, GATEWAY, NODE_NAME, PROMETHEUS_URL
 from cluster.wait import until
+
+_CONTROLLER = f"/apis/apps/v1/namespaces/{addons_gateway.SYSTEM}/deployments/{addons_gateway.CONTROLLER}"
 
 
 class Node:
@@ -56,6 +59,7 @@ class Node:
             self._restart_stopped()
             if (info := self.running()) is not None:
                 return info
+            self._refuse_other()
             packages.install(packages.NODE)
             build(*NODE_TOOLS)
             own_images = archives()
@@ -86,6 +90,7 @@ class Node:
         if reason := self.unavailable():
             raise ClusterError(reason)
         with locked(self.name):
+            self._refuse_other()
             if node_cleanup.traces(self._run):
                 with stage("node down"):
                     node_cleanup.clean(self._run)
@@ -110,11 +115,17 @@ class Node:
         return self._components.status()
 
     def stop_component(self, name: str) -> None:
-        """Kill a component with SIGKILL and leave it stopped."""
-        self._components.kill(name, keep=True)
+        """Kill a component with SIGKILL and leave it stopped; ``envoy-gateway`` is the one that is a pod."""
+        if name == addons_gateway.CONTROLLER:
+            addons_gateway.stop_controller(self._run / "kubeconfig")
+        else:
+            self._components.kill(name, keep=True)
 
     def start_component(self, name: str) -> None:
         """Start a stopped component and wait until the cluster is healthy again."""
+        if name == addons_gateway.CONTROLLER:
+            addons_gateway.start_controller(self._run / "kubeconfig")
+            return
         self._components.restart(name)
         NodeStart(self._run).wait_component(name)
 
@@ -132,12 +143,23 @@ class Node:
 
         until(f"{name}={count} on the node", allocatable, timeout=30)
 
+    def _refuse_other(self) -> None:
+        """A machine has room for one node; one that another cache's run folder belongs to is not ours to remove."""
+        for folder in marked_folders() - {self._run}:
+            if folder.name == self.name:
+                there = folder.parent.parent
+                raise ClusterError(f"a node runs from the cache {there}; stop it: SERINUS_CACHE={there} cluster down")
+
     def _restart_stopped(self) -> None:
         for name in self._components.names():
             record = self._components.read(name)
             if record is not None and record.stopped_on_purpose and not self._components.alive(name):
                 say(f"{name} was stopped on purpose; starting it")
                 self.start_component(name)
+        with contextlib.suppress(OSError):
+            if self._api().get(_CONTROLLER).get("spec", {}).get("replicas") == 0:
+                say(f"{addons_gateway.CONTROLLER} was stopped on purpose; starting it")
+                self.start_component(addons_gateway.CONTROLLER)
 
     def _api(self) -> Api:
         pki = Authority(self._run / "pki")
@@ -145,9 +167,13 @@ class Node:
 
     def _answers(self) -> bool:
         namespace, name = GATEWAY
-        api, gateways = self._api(), f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways"
-        ready = condition(api.get(f"/api/v1/nodes/{NODE_NAME}"), "Ready")
-        return ready and condition(api.get(f"{gateways}/{name}"), "Programmed")
+        gateway = f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways/{name}"
+        api = self._api()
+        return (
+            condition(api.get(f"/api/v1/nodes/{NODE_NAME}"), "Ready")
+            and condition(api.get(gateway), "Programmed")
+            and bool(api.get(_CONTROLLER).get("status", {}).get("readyReplicas"))
+        )
 
     def _info(self, gateway_url: str) -> ClusterInfo:
         return ClusterInfo(

@@ -45,6 +45,19 @@ def start_time(pid: int) -> int | None:
 MARK = "SERINUS_CLUSTER_RUN"
 
 
+def marked_folders() -> set[Path]:
+    """The run folders of all clusters, of any cache, that have a live process on this machine."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                for entry in (folder / "environ").read_bytes().split(b"\0"):
+                    name, _, value = entry.partition(b"=")
+                    if name == MARK.encode():
+                        found.add(Path(os.fsdecode(value)))
+    return found
+
+
 class Processes:
     """The components of one cluster, their records in ``folder``/pids and their output in ``folder``/logs."""
 

@@ -207,6 +207,24 @@ def test_extended_resource_is_scheduled(provider: Provider, kubectl: Kubectl) ->
     eventually(refused)
 
 
+@pytest.mark.needs("faults", "gateway")
+def test_routes_are_served_while_the_gateways_controller_is_down(
+    provider: Provider, cluster: ClusterInfo, kubectl: Kubectl, namespace: str
+) -> None:
+    host = f"{namespace}.example.com"
+    kubectl.apply(*web("one"), *web("two"), route(cluster, host, {"one": 1, "two": 0}))
+    kubectl.ready("one")
+    kubectl.ready("two")
+    eventually(lambda: ask(cluster.gateway_url, host))
+    provider.stop_component("envoy-gateway")
+    assert provider.running() is None
+    kubectl.apply(route(cluster, host, {"one": 0, "two": 1}))
+    assert {ask(cluster.gateway_url, host) for _ in range(20)} == {"one"}
+    provider.start_component("envoy-gateway")
+    eventually(lambda: _equal(ask(cluster.gateway_url, host), "two"))
+    assert provider.running() is not None
+
+
 @pytest.mark.needs("faults")
 @pytest.mark.parametrize("component", ["prometheus", "coredns", "kube-apiserver", "etcd", "kubelet", "containerd"])
 def test_component_comes_back_after_a_kill(provider: Provider, kubectl: Kubectl, component: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import ClusterError
-from cluster.processes import Processes, start_time
+from cluster.processes import Processes, marked_folders, start_time
 
 SLEEP = ["/bin/sleep", "300"]
 
@@ -72,6 +72,12 @@ def test_component_without_a_record_is_found_by_its_mark(components: Processes, 
     components.kill_strays()
     assert components.strays() == []
     assert Processes(tmp_path / "other").strays() == []
+
+
+def test_clusters_of_other_caches_are_seen(components: Processes, tmp_path: Path) -> None:
+    assert tmp_path not in marked_folders()
+    components.start("a", SLEEP)
+    assert tmp_path in marked_folders()
 
 
 def test_killed_component_comes_back_as_it_was(components: Processes, tmp_path: Path) -> None:

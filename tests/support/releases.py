@@ -1,0 +1,243 @@
+"""What tests of releases on a real node need: an operator that can be killed, models, load, a record of weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster import ClusterInfo
+from cluster.commands import output
+from fraud import store
+from fraud.records import Record, read
+from fraud.train import Built
+from support.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+NAME = store.DEPLOYMENT
+LEASE = "3s"
+Object = dict[str, Any]
+
+
+class Operator:
+    """The operator as a process on this host, so that a test can kill it."""
+
+    def __init__(self, cluster: ClusterInfo, namespace: str, folder: Path) -> None:
+        self.log = folder / "operator.log"
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "operator"),
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "SERINUS_PROMETHEUS_URL": cluster.prometheus_local_url,
+            "SERINUS_RUNTIME_IMAGE": "serinus-runtime:dev",
+            "SERINUS_WATCH_NAMESPACES": namespace,
+            "SERINUS_LEASE_NAMESPACE": "default",
+            "SERINUS_LEASE_NAME": f"serinus-{namespace}",
+            "SERINUS_LEASE_DURATION": LEASE,
+            "SERINUS_TICK": "1s",
+            "SERINUS_HTTP_PORT": "0",
+            "SERINUS_LOG_FORMAT": "text",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "serinus"], env=self._environment, stdout=log, stderr=log
+            )
+        self.starts += 1
+
+    def kill(self) -> None:
+        """kill -9: nothing can be tidied up."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        """SIGTERM, as Kubernetes does it; returns the exit code."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        try:
+            return self._process.wait(20)
+        finally:
+            self._process = None
+
+
+@dataclass
+class Load:
+    """The demo's load generator as a process of its own."""
+
+    cluster: ClusterInfo
+    out: Path
+    rate: float
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "fraud.load", "--url", self.cluster.gateway_url, "--rate", str(self.rate)]
+        command += ["--seconds", "600", "--timeout", "20", "--out", str(self.out)]
+        path = os.pathsep.join([str(ROOT / "examples" / "fraud-scoring")])
+        self._process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def stop(self) -> list[Record]:
+        """Ends the load and returns every request."""
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(60)
+            self._process = None
+        return read(self.out)
+
+
+@dataclass
+class Watch:
+    """Notes each change of status and route while a test does other things."""
+
+    get: Callable[[], tuple[Object | None, Object | None]]
+    states: list[tuple[str, int, int]] = field(default_factory=list)
+    """Phase, step and weight as status shows them."""
+    routes: list[dict[str, int]] = field(default_factory=list)
+    """Weights by revision as the route has them."""
+    on_change: Callable[[tuple[str, int, int]], None] = lambda state: None
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            owner, route = self.get()
+            if owner is not None:
+                status = owner.get("status", {})
+                release = status.get("release") or {}
+                state = (status.get("phase", ""), release.get("step", 0), release.get("weight", 0))
+                if not self.states or self.states[-1] != state:
+                    self.states.append(state)
+                    self.on_change(state)
+            if route is not None:
+                backends = route["spec"]["rules"][0]["backendRefs"]
+                weights = {ref["name"].rpartition("-")[2]: ref["weight"] for ref in backends}
+                if not self.routes or self.routes[-1] != weights:
+                    self.routes.append(weights)
+
+
+class Release:
+    """One namespace with a model store, and what a user does to its ModelDeployment."""
+
+    def __init__(self, cluster: ClusterInfo, namespace: str, models: dict[str, Built]) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.models = models
+        self._kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "-n", namespace]
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return output([*self._kubectl, *arguments], stdin=stdin)
+
+    def install_store(self) -> None:
+        documents = store.manifests(self.models.values(), "serinus-runtime:dev")
+        for document in documents:
+            document["metadata"]["namespace"] = self.namespace
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        self.kubectl("rollout", "status", f"deployment/{store.NAME}", "--timeout=120s")
+
+    def apply(self, version: str, **changes: Any) -> None:
+        """Applies a version's manifest with short steps; `changes` replaces fields of spec."""
+        namespace, gateway = self.cluster.gateway
+        document = yaml.safe_load(store.model_deployment(self.models[version], gateway, namespace))
+        document["metadata"]["namespace"] = self.namespace
+        spec = document["spec"]
+        spec["model"]["uri"] = spec["model"]["uri"].replace(f".{store.NAMESPACE}.svc", f".{self.namespace}.svc")
+        spec["scaling"] = {"min": 2}
+        spec["runtime"]["queue"] = {"maxLength": 512, "timeout": "10s"}
+        spec["slo"] = {"p99": "2s", "errorRate": "0.1%"}
+        spec["release"] = {
+            "steps": [
+                {"weight": 5, "hold": "3s", "minRequests": 10},
+                {"weight": 50, "hold": "3s", "minRequests": 50},
+            ],
+            "rollbackWindow": "1h",
+        }
+        spec.update(changes)
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
+
+    def get(self, kind: str, name: str = NAME) -> Object | None:
+        text = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
+        found: Object | None = json.loads(text) if text.strip() else None
+        return found
+
+    def status(self) -> Object:
+        owner = self.get("mdep") or {}
+        status: Object = owner.get("status", {})
+        return status
+
+    def wait(self, check: Callable[[Object], bool], timeout: float = 180) -> Object:
+        """The status once `check` holds for it."""
+
+        def look() -> Object:
+            status = self.status()
+            assert check(status), json.dumps(status, indent=1)
+            return status
+
+        return eventually(look, timeout)
+
+    def wait_live(self, version: str, timeout: float = 180) -> Object:
+        return self.wait(
+            lambda s: s.get("live", {}).get("version") == version and "release" not in s and s.get("phase") == "Live",
+            timeout,
+        )
+
+    def wait_ended(self, version: str, timeout: float = 180) -> Object:
+        """The status once the release of `version` has ended, however."""
+        return self.wait(lambda s: s.get("lastRelease", {}).get("version") == version and "release" not in s, timeout)
+
+    def events(self) -> list[str]:
+        found = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        mine = [event for event in found if event.get("involvedObject", {}).get("kind") == "ModelDeployment"]
+        return [event["reason"] for event in sorted(mine, key=lambda event: event["metadata"]["creationTimestamp"])]
+
+    def watch(self) -> Watch:
+        def both() -> tuple[Object | None, Object | None]:
+            try:
+                return self.get("mdep"), self.get("httproute")
+            except Exception:
+                return None, None
+
+        return Watch(both)
+
+
+def writes(audit_log: Path, namespace: str, since: float) -> list[str]:
+    """Writes to a namespace since a moment, from the API server's audit log, other than what Kubernetes itself does."""
+    found = []
+    for line in audit_log.read_text().splitlines():
+        entry = json.loads(line)
+        if entry.get("objectRef", {}).get("namespace") != namespace or entry["stage"] != "ResponseComplete":
+            continue
+        if entry["verb"] not in ("create", "update", "patch", "delete", "deletecollection"):
+            continue
+        at = time.mktime(time.strptime(entry["requestReceivedTimestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        user = entry["user"]["username"]
+        if at >= since and not user.startswith(("system:", "kube")):
+            ref = entry["objectRef"]
+            found.append(f"{entry['verb']} {ref['resource']}/{ref.get('name')} {ref.get('subresource', '')} by {user}")
+    return found

@@ -66,7 +66,10 @@ def values(image: str) -> dict[str, Any]:
     return {
         "global": {"images": {"envoyGateway": {"image": image, "pullPolicy": "IfNotPresent"}}},
         "deployment": {
-            "envoyGateway": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}},
+            "envoyGateway": {
+                "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+                "readinessProbe": {"periodSeconds": 1},
+            },
             "pod": {"annotations": {"prometheus.io/scrape": "false"}},
         },
         "topologyInjector": {"enabled": False},

@@ -119,6 +119,7 @@ class ControlPlane:
             f"--service-account-private-key-file={self.pki.key('sa')}",
             f"--cluster-signing-cert-file={self.pki.certificate('ca')}",
             f"--cluster-signing-key-file={self.pki.key('ca')}",
+            f"--flex-volume-plugin-dir={self.run / 'volume-plugins'}",
             "--horizontal-pod-autoscaler-sync-period=5s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",

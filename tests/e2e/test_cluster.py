@@ -221,7 +221,8 @@ def test_routes_are_served_while_the_gateways_controller_is_down(
     kubectl.apply(route(cluster, host, {"one": 0, "two": 1}))
     assert {ask(cluster.gateway_url, host) for _ in range(20)} == {"one"}
     provider.start_component("envoy-gateway")
-    eventually(lambda: _equal(ask(cluster.gateway_url, host), "two"))
+    # Envoy waits up to half a minute before it looks for its controller again.
+    eventually(lambda: _equal(ask(cluster.gateway_url, host), "two"), timeout=60)
     assert provider.running() is not None
 
 

@@ -158,7 +158,7 @@ class Release:
         documents = store.manifests(self.models.values(), "serinus-runtime:dev")
         for document in documents:
             document["metadata"]["namespace"] = self.namespace
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        self.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(documents))
         self.kubectl("rollout", "status", f"deployment/{store.NAME}", "--timeout=120s")
 
     def apply(self, version: str, **changes: Any) -> None:

@@ -159,7 +159,7 @@ class Percent(Text):
         """A fraction as people read it, two significant digits or two decimals: `of(0.00021)` is `0.021%`."""
         value = fraction * 100
         text = f"{value:.2g}" if value < 0.1 else f"{value:.2f}".rstrip("0").rstrip(".")
-        return cls(f"{float(text):.10f}".rstrip("0").rstrip(".") + "%")
+        return cls(f"{float(text):.9f}".rstrip("0").rstrip(".") + "%")
 
 
 class Quantity(Text):

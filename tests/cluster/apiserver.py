@@ -121,12 +121,14 @@ class ApiServer:
 
     def stop_component(self, name: str) -> None:
         """Kill ``etcd`` or ``kube-apiserver`` with SIGKILL."""
-        self._components.kill(name, keep=True)
+        with locked(self.name):
+            self._components.kill(name, keep=True)
 
     def start_component(self, name: str) -> None:
         """Start it again and wait until the API server is ready."""
-        self._components.restart(name)
-        self._wait()
+        with locked(self.name):
+            self._components.restart(name)
+            self._wait()
 
     def set_extended_resource(self, name: str, count: int) -> None:
         """Not possible: there is no node."""

@@ -116,18 +116,16 @@ class Node:
 
     def stop_component(self, name: str) -> None:
         """Kill a component with SIGKILL and leave it stopped; ``envoy-gateway`` is the one that is a pod."""
-        if name == addons_gateway.CONTROLLER:
-            addons_gateway.stop_controller(self._run / "kubeconfig")
-        else:
-            self._components.kill(name, keep=True)
+        with locked(self.name):
+            if name == addons_gateway.CONTROLLER:
+                addons_gateway.stop_controller(self._run / "kubeconfig")
+            else:
+                self._components.kill(name, keep=True)
 
     def start_component(self, name: str) -> None:
         """Start a stopped component and wait until the cluster is healthy again."""
-        if name == addons_gateway.CONTROLLER:
-            addons_gateway.start_controller(self._run / "kubeconfig")
-            return
-        self._components.restart(name)
-        NodeStart(self._run).wait_component(name)
+        with locked(self.name):
+            self._start_component(name)
 
     def set_extended_resource(self, name: str, count: int) -> None:
         """Give the node a resource; returns when the scheduler can see it."""
@@ -150,16 +148,23 @@ class Node:
                 there = folder.parent.parent
                 raise ClusterError(f"a node runs from the cache {there}; stop it: SERINUS_CACHE={there} cluster down")
 
+    def _start_component(self, name: str) -> None:
+        if name == addons_gateway.CONTROLLER:
+            addons_gateway.start_controller(self._run / "kubeconfig")
+        else:
+            self._components.restart(name)
+            NodeStart(self._run).wait_component(name)
+
     def _restart_stopped(self) -> None:
         for name in self._components.names():
             record = self._components.read(name)
             if record is not None and record.stopped_on_purpose and not self._components.alive(name):
                 say(f"{name} was stopped on purpose; starting it")
-                self.start_component(name)
+                self._start_component(name)
         with contextlib.suppress(OSError):
             if self._api().get(_CONTROLLER).get("spec", {}).get("replicas") == 0:
                 say(f"{addons_gateway.CONTROLLER} was stopped on purpose; starting it")
-                self.start_component(addons_gateway.CONTROLLER)
+                self._start_component(addons_gateway.CONTROLLER)
 
     def _api(self) -> Api:
         pki = Authority(self._run / "pki")

@@ -21,8 +21,6 @@ _FIXED_FOLDERS = (
     "/var/log/containers",
     "/var/lib/kubelet/device-plugins",
     "/var/lib/kubelet",
-    "/etc/cni/net.d",
-    "/etc/cni",
 )
 
 

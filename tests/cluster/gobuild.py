@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from cluster.commands import environment, output
 from cluster.errors import ClusterError
@@ -16,6 +17,8 @@ from cluster.golang import go
 from cluster.paths import TOOLS_SOURCE, cache
 from cluster.progress import say
 from cluster.versions import module_version
+
+T = TypeVar("T")
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 _ATTEMPTS = 5
@@ -113,8 +116,10 @@ def _environment() -> dict[str, str]:
 def _build(binary: Path, tool: Tool, title: str) -> None:
     env, cwd = {**_environment(), "GOBIN": str(tool.folder)}, tool.go_mod.parent
     say(f"{title}: fetching modules")
-    _retry(lambda: output([binary, "mod", "download"], env=env, cwd=cwd, timeout=1800), f"{title}: fetch modules")
-    total = len(output([binary, "list", "-deps", tool.package], env=env, cwd=cwd).splitlines())
+    # Listing fetches what the build needs; "go mod download" would fetch every module that any of them names.
+    listing: list[str | Path] = [binary, "list", "-deps", tool.package]
+    packages = _retry(lambda: output(listing, env=env, cwd=cwd, timeout=1800), f"{title}: fetch modules")
+    total = len(packages.splitlines())
     tool.folder.mkdir(parents=True, exist_ok=True)
     command = [str(binary), "install", "-v", "-trimpath", "-ldflags", tool.linker_flags(), tool.package]
     _retry(lambda: _install(command, env, cwd, title, total), title)
@@ -139,15 +144,14 @@ def _install(command: list[str], env: Mapping[str, str], cwd: Path, title: str, 
     )
 
 
-def _retry(action: Callable[[], object], title: str) -> None:
+def _retry(action: Callable[[], T], title: str) -> T:
     """Repeat what depends on the network; Go answers "module version is not available" now and then for no reason."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            action()
+            return action()
         except ClusterError as error:
             if attempt == _ATTEMPTS:
                 raise
             say(f"{title}: attempt {attempt} of {_ATTEMPTS} failed, trying again: {str(error)[-300:]}")
             time.sleep(2**attempt)
-        else:
-            return
+    raise AssertionError("not reached")

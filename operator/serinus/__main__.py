@@ -86,7 +86,7 @@ class _Working:
         collector = self._collector = Collector(self._prometheus, self._book, self._store, queue, settings.tick)
         watching = kopf.operator(
             registry=handlers.build(self._store, queue, optional),
-            settings=handlers.settings(),
+            settings=handlers.settings(settings.watch_namespaces),
             # kopf's own guess asks for the user's name, which a container's uid need not have.
             identity=settings.identity,  # type: ignore[arg-type]
             standalone=True,

@@ -55,10 +55,12 @@ def _plain(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
     return obj
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(watch_namespaces: tuple[str, ...] = ()) -> kopf.OperatorSettings:
     """kopf's settings: watches that cannot hang, children filtered by the server, nothing posted from logs."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
+    # An operator of a few namespaces may not list namespaces or CRDs, and needs to know neither.
+    chosen.scanning.disabled = bool(watch_namespaces)
     chosen.watching.server_timeout = 300
     chosen.watching.client_timeout = 310
     chosen.watching.connect_timeout = 30

@@ -79,13 +79,7 @@ def pretend_ready(kubectl: Kubectl, namespace: str) -> None:
     "mode",
     [
         "cluster",
-        pytest.param(
-            "namespace",
-            marks=pytest.mark.xfail(
-                run=False,
-                reason="kopf lists namespaces and CRDs for 90 s first: handlers.settings needs scanning.disabled",
-            ),
-        ),
+        "namespace",
     ],
 )
 def test_the_operator_is_refused_nothing(mode: str, apiserver: Any, kubectl: Kubectl, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from fraud.records import Record
 from fraud.story import Snapshot, Story
 

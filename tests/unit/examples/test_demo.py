@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
+
+from cluster import ClusterInfo
 from fraud import demo, kube, live, prepare
 from fraud.records import Record
 from fraud.story import Snapshot
 from fraud.train import VERSIONS, Built
 from fraud.watching import DemoError
-from rich.console import Console
-
-from cluster import ClusterInfo
 
 KUBECTL = """#!/bin/sh
 case "$*" in

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from fraud import load
 from fraud.load import Generator, Plan
 from fraud.records import Reader, Record, figures, parse, percentile, read, window

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from fraud import store
 from fraud.train import VERSIONS, Built
-
 from serinus.api.spec import ModelDeploymentSpec
 
 DIGEST = "sha256:" + "ab" * 32

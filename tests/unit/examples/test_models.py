@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+
 from fraud import graphs, train
 from fraud.data import NUMERIC_COLUMNS, Transactions, generate
 from fraud.digest import SUMS_NAME, digest, with_one_character_changed

@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from fraud import page, picture
 from fraud.records import Record
 from fraud.story import Story, expectations, release, result_line, snapshot
-from rich.console import Console
 
 START = 1_000_000.0
 Run = tuple[Story, list[Record]]

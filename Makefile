@@ -17,6 +17,8 @@ SHELL := /bin/bash
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
 export PYTHONDONTWRITEBYTECODE := 1
+# ONNX Runtime sends usage data unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
 STAGE = tests/stage.sh
 
 demo:

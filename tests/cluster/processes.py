@@ -32,13 +32,17 @@ class Record:
 
 
 def start_time(pid: int) -> int | None:
-    """The kernel's start time of a live process in clock ticks after boot; None when it is gone or a zombie."""
+    """The kernel's start time of a live process in clock ticks after boot; None when it is gone or a zombie.
+
+    A killed process is a zombie as soon as its first thread has ended; while others have not, it still holds its ports.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and threads <= 1 else int(fields[19])
 
 
 # Every component carries this variable, so that one whose record was never written is found all the same.

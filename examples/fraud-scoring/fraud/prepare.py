@@ -99,7 +99,16 @@ def install_chart(kubernetes: Tools, info: ClusterInfo, images: Images, build: s
     }
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     kubernetes.run_helm(
-        "upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace", "--wait", *settings
+        "upgrade",
+        "--install",
+        RELEASE,
+        str(CHART),
+        "--namespace",
+        SYSTEM,
+        "--create-namespace",
+        "--take-ownership",
+        "--wait",
+        *settings,
     )
 
 

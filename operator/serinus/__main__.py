@@ -16,8 +16,9 @@ import uvloop
 from serinus import handlers, telemetry, web
 from serinus.cluster.client import Api
 from serinus.cluster.events import Events
-from serinus.cluster.kinds import OPTIONAL
+from serinus.cluster.kinds import MODEL_DEPLOYMENT, OPTIONAL, WATCHED
 from serinus.cluster.lease import Lease, LeaseLost
+from serinus.cluster.resync import keep_resyncing
 from serinus.cluster.store import Store
 from serinus.collector import Collector
 from serinus.evidence.book import Book
@@ -94,7 +95,10 @@ class _Working:
             namespaces=settings.watch_namespaces,
             stop_flag=stop,
         )
-        tasks = [asyncio.create_task(work) for work in (lease.keep(), queue.run(), collector.run(), watching)]
+        kinds = [MODEL_DEPLOYMENT, *WATCHED]
+        resyncing = keep_resyncing(self._api, self._store, kinds, settings.watch_namespaces, queue.add)
+        works = (lease.keep(), queue.run(), collector.run(), resyncing, watching)
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -95,7 +95,7 @@ def test_broken_versions(release: Release, operator: Operator, load: Load) -> No
     """v3 is slow for some users and is rolled back, its operator killed meanwhile; v4 and v5 never see a user."""
     slo = {"p99": "80ms", "errorRate": "0.1%"}
     go_live(release, load, slo=slo)
-    killed = []
+    killed: list[tuple[str, int, int]] = []
 
     def kill(state: tuple[str, int, int]) -> None:
         if state[0] == "RollingBack" and not killed:
@@ -139,7 +139,7 @@ def test_prometheus_away_for_a_minute(release: Release, operator: Operator, load
     with watch:
         release.apply("v2", release=steps)
         release.wait(lambda s: (s.get("release") or {}).get("weight") == 5)
-        provider.stop_component("prometheus")  # type: ignore[attr-defined]
+        provider.stop_component("prometheus")
         try:
             status = release.wait(lambda s: any(c["type"] == "EvidenceMissing" for c in s["conditions"]), 40)
             assert "Prometheus" in status["release"]["message"]
@@ -148,7 +148,7 @@ def test_prometheus_away_for_a_minute(release: Release, operator: Operator, load
                 assert release.status()["release"]["weight"] == 5
                 time.sleep(1)
         finally:
-            provider.start_component("prometheus")  # type: ignore[attr-defined]
+            provider.start_component("prometheus")
         status = release.wait_live("v2")
     assert candidate_weights(watch, status["live"]["revision"]) == [0, 5, 100]
     assert failed(load.stop()) == []

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
+import fraud.store as store
 from cluster import ClusterInfo
 from cluster.commands import output
-from fraud import store
 from fraud.records import Record, read
 from fraud.train import Built
 from support.eventually import eventually

@@ -51,6 +51,7 @@ class Applier:
         for obj in desired.delete:
             log.info("deleting %s %s", obj["kind"], obj["metadata"]["name"], extra={"object": "/".join(key)})
             await self._api.delete(obj)
+            self._store.remove(obj)
             self._applied.pop(obj["metadata"]["uid"], None)
             writes += 1
         return writes
@@ -76,9 +77,14 @@ class Applier:
 
 
 def _changed(known: Object, stored: Object) -> bool:
-    """Whether the apply changed anything: it does not where only replicas or annotations of others differed."""
-    before, after = known["metadata"].get("generation"), stored["metadata"].get("generation")
-    return bool(before != after) if before is not None else fingerprint(known) != fingerprint(stored)
+    """Whether the apply undid an edit: replicas belong to the autoscaler, and annotations to others."""
+
+    def ours(obj: Object) -> str:
+        spec = obj.get("spec") or {}
+        kept = {name: value for name, value in spec.items() if name != "replicas"}
+        return _digest([kept, obj["metadata"].get("labels")])
+
+    return ours(known) != ours(stored)
 
 
 def fingerprint(obj: Object) -> str:

@@ -11,12 +11,13 @@ import msgspec
 from serinus_runtime import __version__, logs
 from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, TooManyRowsError
 from serinus_runtime.engine import EngineError
-from serinus_runtime.http import Exchange
+from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
-from serinus_runtime.oip import InferCodec, InvalidRequestError
+from serinus_runtime.oip import Front, InferCodec, InferRequest, InvalidRequestError
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
 _ENCODINGS = (b"", b"identity")
+_EXTENSIONS = ["binary_tensor_data"]
 Handler = Callable[[Exchange], None]
 
 
@@ -74,7 +75,9 @@ class InferenceApp:
         try:
             if path in self._infer_paths:
                 if exchange.method == b"POST":
-                    _Inference(exchange, self._state, self._metrics).begin()
+                    model = self._state.model
+                    front = model.codec if model is not None else None
+                    _Inference(exchange, self._state, self._metrics, front).begin()
                 else:
                     _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
             elif (handler := self._gets.get(path)) is not None:
@@ -95,7 +98,7 @@ class InferenceApp:
             self._metrics.answered(status, 0.0)
 
     def _server_metadata(self, exchange: Exchange) -> None:
-        _json(exchange, 200, {"name": "serinus-runtime", "version": __version__, "extensions": []})
+        _json(exchange, 200, {"name": "serinus-runtime", "version": __version__, "extensions": _EXTENSIONS})
 
     def _live(self, exchange: Exchange) -> None:
         live = self._state.alive()
@@ -130,21 +133,22 @@ class InferenceApp:
 class _Inference:
     """One inference request on its way."""
 
-    __slots__ = ("_exchange", "_metrics", "_model", "_queued", "_request_id", "_state")
+    __slots__ = ("_exchange", "_front", "_metrics", "_model", "_queued", "_request", "_state")
 
-    def __init__(self, exchange: Exchange, state: State, metrics: Metrics) -> None:
+    def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
         self._exchange = exchange
         self._state = state
         self._metrics = metrics
         self._model: Model | None = state.model
-        self._request_id: str | None = None
+        self._front = front
+        self._request: InferRequest | None = None
         self._queued = 0.0
 
     def begin(self) -> None:
         """Checks, decodes and queues the request."""
-        exchange, metrics, model = self._exchange, self._metrics, self._model
+        exchange, metrics, model, front = self._exchange, self._metrics, self._model, self._front
         metrics.inflight += 1
-        if model is None:
+        if model is None or front is None:
             self._refuse("not_ready", 503, "the model is still loading", b"retry-after: 1\r\n")
             return
         if self._state.refusing:
@@ -152,19 +156,16 @@ class _Inference:
             self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
             return
         if b"content-encoding" in exchange.headers and exchange.headers[b"content-encoding"] not in _ENCODINGS:
-            self._refuse("invalid", 415, "compressed bodies are not supported: send plain JSON")
-            return
-        if b"inference-header-content-length" in exchange.headers:
-            self._refuse("invalid", 400, "binary tensors are not supported: send JSON (binary_data=False)")
+            self._refuse("invalid", 415, "compressed bodies are not supported: send it as it is")
             return
         start = time.monotonic()
         try:
             # In overload, refusing must cost less than decoding.
             model.batcher.refuse_if_full()
-            request = model.codec.decode(exchange.body)
+            request = front.read(exchange.body, exchange.headers)
             self._queued = time.monotonic()
             metrics.observe_decode(self._queued - start)
-            self._request_id = request.id
+            self._request = request
             ticket = model.batcher.submit(request.inputs, request.rows, request.outputs, self._done)
         except InvalidRequestError as error:
             self._refuse("invalid", 400, str(error))
@@ -195,15 +196,16 @@ class _Inference:
         if isinstance(answer, Answer):
             metrics.observe_queue(answer.started - self._queued)
             start = time.monotonic()
-            assert self._model is not None
+            assert self._front is not None
+            assert self._request is not None
             try:
-                body = self._model.codec.encode(self._request_id, answer.outputs)
+                body, content_type, headers = self._front.reply(self._request, answer.outputs)
             except Exception as error:
                 logs.event("error", "an answer could not be encoded", error=repr(error))
                 self._finish(500, b'{"error":"the answer could not be encoded"}')
                 return
             metrics.observe_encode(time.monotonic() - start)
-            self._finish(200, body)
+            self._finish(200, body, headers, content_type)
         elif isinstance(answer, QueueTimeoutError):
             self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
         else:
@@ -215,11 +217,11 @@ class _Inference:
         self._metrics.rejected[reason] += 1
         self._finish(status, msgspec.json.encode({"error": message}), headers)
 
-    def _finish(self, status: int, body: bytes, headers: bytes = b"") -> None:
+    def _finish(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON) -> None:
         exchange, metrics = self._exchange, self._metrics
         metrics.inflight -= 1
         metrics.answered(status, time.monotonic() - exchange.received)
-        exchange.respond(status, body, headers=headers)
+        exchange.respond(status, body, content_type, headers)
 
 
 class MetricsApp:

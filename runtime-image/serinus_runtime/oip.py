@@ -1,23 +1,27 @@
-"""Open Inference Protocol v2 over JSON: requests to arrays, arrays to answers, and metadata."""
+"""Open Inference Protocol v2 over HTTP: JSON and binary tensors to arrays, arrays to answers, and metadata."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+from serinus_runtime.about import DECISION, About
+from serinus_runtime.binary import from_raw, to_raw
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
+from serinus_runtime.http import JSON
+from serinus_runtime.problems import InvalidRequestError, decode_json, listed, located, reshaped
+
+__all__ = ["Front", "InferCodec", "InferRequest", "InvalidRequestError", "Reply"]
 
 _MAX_NESTING = 16
+_HEAD_LENGTH = b"inference-header-content-length"
+_REFUSED_PARAMETERS = ("classification", "shared_memory_region")
 _ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
-
-
-class InvalidRequestError(Exception):
-    """The request cannot be answered as it is; the text names the field, what was expected and what came."""
 
 
 class _Input(msgspec.Struct):
@@ -47,6 +51,51 @@ class InferRequest(msgspec.Struct, gc=False):
     inputs: dict[str, Array]
     rows: int
     outputs: tuple[str, ...]
+    """What the engine must give."""
+    wanted: tuple[str, ...] | None = None
+    """What the answer holds, where that differs: outputs that rules add, or fewer."""
+    binary: frozenset[str] = frozenset()
+    """Which of them the answer holds as raw bytes."""
+    form: str = ""
+    """What a `Front` remembers of how it was asked."""
+
+
+Reply = tuple[bytes, bytes, bytes]
+"""Body, content type, and whole header lines."""
+
+
+class Front(Protocol):
+    """One way to ask the model: what stands between the bytes of an HTTP request and the batcher."""
+
+    def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
+        """The request in `body`. Raises InvalidRequestError."""
+
+    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
+        """The answer to `request`."""
+
+
+class _Tail:
+    """The raw bytes behind the JSON of a binary request, taken in the order of the inputs."""
+
+    def __init__(self, raw: memoryview) -> None:
+        self._raw = raw
+        self._at = 0
+
+    def take(self, name: str, size: object) -> memoryview:
+        if type(size) is not int or size < 0:
+            raise InvalidRequestError(f"input {name!r}: binary_data_size must be a whole number, not {size!r:.60}")
+        left = len(self._raw) - self._at
+        if size > left:
+            raise InvalidRequestError(f"input {name!r}: binary_data_size is {size}, but only {left} bytes follow")
+        start, self._at = self._at, self._at + size
+        return self._raw[start : self._at]
+
+    def end(self) -> None:
+        if self._at != len(self._raw):
+            raise InvalidRequestError(
+                f"{len(self._raw) - self._at} bytes of binary data belong to no input: the sum of binary_data_size is "
+                f"{self._at}, but {len(self._raw)} bytes follow the JSON"
+            )
 
 
 _request_decoder = msgspec.json.Decoder(_Request)
@@ -66,8 +115,9 @@ _data_decoders = {kind: [_data_decoder(kind, depth) for depth in range(_MAX_NEST
 class InferCodec:
     """Checks requests against one model's signature, and writes its answers."""
 
-    def __init__(self, model: str, version: str, signature: Signature) -> None:
+    def __init__(self, model: str, version: str, signature: Signature, about: About | None = None) -> None:
         self._signature = signature
+        self._rule = about.rule if about is not None else None
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._outputs = {spec.name: spec for spec in signature.outputs}
         self._all_outputs = tuple(self._outputs)
@@ -80,17 +130,59 @@ class InferCodec:
             + b'","shape":'
             for spec in signature.outputs
         }
+        if self._rule is not None:
+            self._output_heads[DECISION] = b'{"name":"decision","datatype":"BYTES","shape":'
 
-    def decode(self, body: bytes) -> InferRequest:
-        """The request in `body`. Raises InvalidRequestError."""
-        try:
-            request = _request_decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise InvalidRequestError(_located(str(error), "$", "the request")) from None
-        except msgspec.DecodeError as error:
-            raise InvalidRequestError(f"the body is not JSON: {error}") from None
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequestError(f"the body cannot be read: {error}") from None
+    def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
+        """The request in `body`, JSON or JSON with raw tensors behind it. Raises InvalidRequestError."""
+        length = headers.get(_HEAD_LENGTH)
+        return self.decode(body) if length is None else self._decode_binary(body, length)
+
+    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
+        """The answer to `request`."""
+        if request.wanted is not None:
+            outputs = self._chosen_outputs(request.wanted, outputs)
+        if request.binary:
+            return self._encode_binary(request, outputs)
+        return self.encode(request.id, outputs), JSON, b""
+
+    def _chosen_outputs(self, wanted: tuple[str, ...], outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        found = dict(outputs)
+        if self._rule is not None and DECISION in wanted:
+            found[DECISION] = self._rule.decide(self._rule.scores(outputs[self._rule.output]))
+        return {name: found[name] for name in wanted}
+
+    def _decode_binary(self, body: bytes, length: bytes) -> InferRequest:
+        if not (length.isdigit() and len(length) < 16 and int(length) <= len(body)):
+            raise InvalidRequestError(
+                f"Inference-Header-Content-Length is {length[:40].decode('latin-1')!r}; it must be the length of the "
+                f"JSON at the start of the body, which has {len(body)} bytes"
+            )
+        head = int(length)
+        if head == 0:
+            return self._decode_raw(memoryview(body))
+        return self.decode(body[:head], _Tail(memoryview(body)[head:]))
+
+    def _decode_raw(self, raw: memoryview) -> InferRequest:
+        """The whole body is the only input: what is left open in its shape follows from the length."""
+        specs = self._signature.inputs
+        if len(specs) != 1 or specs[0].datatype == "BYTES" or specs[0].shape.count(-1) > 1:
+            raise InvalidRequestError(
+                "Inference-Header-Content-Length is 0, but only a model with one input of numbers and at most one open "
+                "dimension can be asked without JSON"
+            )
+        spec = specs[0]
+        known = math.prod(size for size in spec.shape if size != -1) * NUMPY[spec.datatype].itemsize
+        shape = [size if size != -1 else len(raw) // max(known, 1) for size in spec.shape]
+        given = _Input(spec.name, shape, spec.datatype)
+        self._check(spec, given)
+        array = from_raw(spec.name, spec.datatype, shape, raw)
+        rows = shape[0] if self._signature.batched else 1
+        return InferRequest(None, {spec.name: array}, rows, self._all_outputs, binary=frozenset(self._all_outputs))
+
+    def decode(self, body: bytes, tail: _Tail | None = None) -> InferRequest:
+        """The request in the JSON `body` and the raw tensors in `tail`. Raises InvalidRequestError."""
+        request = decode_json(_request_decoder, body)
         inputs: dict[str, Array] = {}
         rows: int | None = None
         for given in request.inputs:
@@ -98,7 +190,7 @@ class InferCodec:
             spec = self._inputs.get(name)
             if spec is None:
                 raise InvalidRequestError(
-                    f"input {name!r}: the model has no such input; it takes {_names(self._inputs)}"
+                    f"input {name!r}: the model has no such input; it takes {listed(self._inputs)}"
                 )
             if name in inputs:
                 raise InvalidRequestError(f"input {name!r} is given twice")
@@ -111,26 +203,49 @@ class InferCodec:
                         f"input {name!r}: shape {given.shape} has {given.shape[0]} rows, but "
                         f"{request.inputs[0].name!r} has {rows}"
                     )
-            inputs[name] = _array(spec, given)
+            inputs[name] = _array(spec, given, tail)
         if len(inputs) != len(self._inputs):
             missing = [name for name in self._inputs if name not in inputs]
-            raise InvalidRequestError(f"input {missing[0]!r} is missing; the model needs {_names(self._inputs)}")
+            raise InvalidRequestError(f"input {missing[0]!r} is missing; the model needs {listed(self._inputs)}")
         if len(inputs) > 1:
             inputs = {name: inputs[name] for name in self._inputs}
-        return InferRequest(request.id, inputs, 1 if rows is None else rows, self._chosen(request.outputs))
+        if tail is not None:
+            tail.end()
+        count = 1 if rows is None else rows
+        if not request.outputs and request.parameters is None:
+            return InferRequest(request.id, inputs, count, self._all_outputs)
+        wanted, binary = self._choose(request)
+        outputs = wanted
+        if self._rule is not None and DECISION in wanted:
+            outputs = tuple(dict.fromkeys((*(name for name in wanted if name != DECISION), self._rule.output)))
+        return InferRequest(
+            request.id, inputs, count, outputs, wanted if outputs != wanted else None, binary=frozenset(binary)
+        )
 
-    def _chosen(self, outputs: list[_Output] | None) -> tuple[str, ...]:
-        if not outputs:
-            return self._all_outputs
-        for output in outputs:
-            if output.name not in self._outputs:
+    def _choose(self, request: _Request) -> tuple[tuple[str, ...], list[str]]:
+        """The names of the outputs that are asked for, and those of them that are asked for as raw bytes."""
+        every = _flag(request.parameters, "binary_data_output", "parameters", default=False)
+        if not request.outputs:
+            return self._all_outputs, list(self._all_outputs) if every else []
+        chosen: dict[str, bool] = {}
+        for output in request.outputs:
+            name = output.name
+            if name not in self._output_heads:
                 raise InvalidRequestError(
-                    f"output {output.name!r}: the model has no such output; it gives {_names(self._outputs)}"
+                    f"output {name!r}: the model has no such output; it gives {listed(self._output_heads)}"
                 )
-        return tuple(dict.fromkeys(output.name for output in outputs))
+            for refused in _REFUSED_PARAMETERS:
+                if output.parameters is not None and refused in output.parameters:
+                    raise InvalidRequestError(f"output {name!r}: the parameter {refused!r} is not supported")
+            chosen[name] = _flag(output.parameters, "binary_data", f"output {name!r}", default=every)
+        return tuple(chosen), [name for name, binary in chosen.items() if binary]
 
     def _check(self, spec: TensorSpec, given: _Input) -> None:
         if given.datatype != spec.datatype:
+            if given.datatype == "BF16":
+                raise InvalidRequestError(
+                    f"input {spec.name!r}: datatype 'BF16' cannot be served, as numpy has none; send {spec.datatype}"
+                )
             raise InvalidRequestError(
                 f"input {spec.name!r}: datatype {given.datatype!r}, but the model takes {spec.datatype}"
             )
@@ -163,6 +278,23 @@ class InferCodec:
         parts.append(b"]}")
         return b"".join(parts)
 
+    def _encode_binary(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
+        described: list[dict[str, object]] = []
+        raw: list[bytes | memoryview] = []
+        for name, array in outputs.items():
+            datatype = "BYTES" if name == DECISION and self._rule is not None else self._outputs[name].datatype
+            entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": array.shape}
+            if name in request.binary:
+                raw.append(to_raw(array))
+                entry["parameters"] = {"binary_data_size": len(raw[-1])}
+            else:
+                entry["data"] = array.ravel().tolist()
+            described.append(entry)
+        more = b"" if request.id is None else b',"id":' + _encoder.encode(request.id)
+        head = self._head + more + b',"outputs":' + _encoder.encode(described) + b"}"
+        length = b"inference-header-content-length: %d\r\n" % len(head)
+        return b"".join((head, *raw)), b"application/octet-stream", length
+
     def metadata(self, model: str, version: str, platform: str) -> bytes:
         """The body of the model's metadata answer."""
 
@@ -180,11 +312,23 @@ class InferCodec:
         )
 
 
-def _array(spec: TensorSpec, given: _Input) -> Array:
-    dtype = NUMPY[spec.datatype]
+def _flag(parameters: Mapping[str, Any] | None, name: str, where: str, *, default: bool) -> bool:
+    value = default if parameters is None else parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"{where}: the parameter {name!r} must be true or false")
+    return value
+
+
+def _array(spec: TensorSpec, given: _Input, tail: _Tail | None) -> Array:
     data = given.data
+    if given.parameters is not None:
+        if "shared_memory_region" in given.parameters:
+            raise InvalidRequestError(f"input {spec.name!r}: shared memory is not supported; send the data")
+        if "binary_data_size" in given.parameters:
+            return _binary_array(spec, given, tail)
     if isinstance(data, msgspec.UnsetType):
-        raise InvalidRequestError(f"input {spec.name!r}: data is missing (binary tensors are not supported: send JSON)")
+        raise InvalidRequestError(f"input {spec.name!r}: data is missing, and so is the parameter binary_data_size")
+    dtype = NUMPY[spec.datatype]
     text = bytes(data)
     depth = _nesting(text)
     if depth == 0 or depth > _MAX_NESTING:
@@ -192,7 +336,7 @@ def _array(spec: TensorSpec, given: _Input) -> Array:
     try:
         values = _data_decoders[dtype.kind][depth].decode(text)
     except msgspec.ValidationError as error:
-        where = _located(str(error), f"data of input {spec.name!r}", f"data of input {spec.name!r}")
+        where = located(str(error), f"data of input {spec.name!r}", f"data of input {spec.name!r}")
         raise InvalidRequestError(f"{where}, for datatype {spec.datatype}") from None
     except msgspec.DecodeError as error:
         raise InvalidRequestError(f"input {spec.name!r}: data is not JSON: {error}") from None
@@ -221,7 +365,18 @@ def _array(spec: TensorSpec, given: _Input) -> Array:
         raise InvalidRequestError(
             f"input {spec.name!r}: data has {array.size} elements, but the shape {given.shape} needs {math.prod(shape)}"
         )
-    return array.reshape(shape)
+    return reshaped(spec.name, array, shape)
+
+
+def _binary_array(spec: TensorSpec, given: _Input, tail: _Tail | None) -> Array:
+    if not isinstance(given.data, msgspec.UnsetType):
+        raise InvalidRequestError(f"input {spec.name!r}: both data and binary_data_size are given; send one of them")
+    if tail is None:
+        raise InvalidRequestError(
+            f"input {spec.name!r}: binary_data_size is given, but the header Inference-Header-Content-Length is missing"
+        )
+    assert given.parameters is not None
+    return from_raw(spec.name, spec.datatype, given.shape, tail.take(spec.name, given.parameters["binary_data_size"]))
 
 
 def _nesting(text: bytes) -> int:
@@ -232,15 +387,3 @@ def _nesting(text: bytes) -> int:
         elif byte not in b" \t\r\n":
             break
     return depth
-
-
-def _located(message: str, root: str, fallback: str) -> str:
-    """msgspec's `Expected X, got Y - at `$.a`` turned around: `$.a: expected X, got Y`."""
-    text, found, where = message.partition(" - at `")
-    place = where.rstrip("`").replace("$", root, 1) if found else fallback
-    return f"{place}: {text[:1].lower()}{text[1:]}"
-
-
-def _names(specs: Mapping[str, TensorSpec]) -> str:
-    names = [repr(name) for name in specs]
-    return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")

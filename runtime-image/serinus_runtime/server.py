@@ -14,6 +14,8 @@ from collections.abc import Callable
 import msgspec
 
 from serinus_runtime import logs
+from serinus_runtime.about import About
+from serinus_runtime.about import read as read_about
 from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
 from serinus_runtime.batching import Batcher
 from serinus_runtime.config import Config
@@ -40,6 +42,7 @@ class Loaded(msgspec.Struct, frozen=True):
     signature: Signature
     digest: str
     seconds: float
+    about: About = About()
 
 
 def load_model(config: Config) -> Loaded:
@@ -48,7 +51,7 @@ def load_model(config: Config) -> Loaded:
     digest = verify(config.model_dir, config.model_digest)
     engine = onnx.load(config.model_dir, config.threads)
     signature = warm_up(engine, config.batch_max_size)
-    return Loaded(engine, signature, digest, time.monotonic() - started)
+    return Loaded(engine, signature, digest, time.monotonic() - started, read_about(config.model_dir, signature))
 
 
 class Server:
@@ -160,7 +163,7 @@ class Server:
         self.metrics.loaded(
             model=config.model_name, digest=loaded.digest, runtime=loaded.engine.runtime, seconds=loaded.seconds
         )
-        codec = InferCodec(config.model_name, config.model_version, loaded.signature)
+        codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
         self.state.alive = runner.alive
         self.state.model = Model(codec, batcher, "onnx_onnxv1")
         gc.collect()

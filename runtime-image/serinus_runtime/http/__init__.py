@@ -1,7 +1,7 @@
 """HTTP/1.1 without a framework: httptools parses, this package keeps the connection, the application gives meaning."""
 
-from serinus_runtime.http.exchange import Application, Exchange
+from serinus_runtime.http.exchange import JSON, Application, Exchange
 from serinus_runtime.http.protocol import HttpProtocol
 from serinus_runtime.http.site import Limits, Site
 
-__all__ = ["Application", "Exchange", "HttpProtocol", "Limits", "Site"]
+__all__ = ["JSON", "Application", "Exchange", "HttpProtocol", "Limits", "Site"]

@@ -2,8 +2,11 @@
 
 The batcher lives on the event loop and is never locked; only `Runner` knows threads. Semantics are Triton's dynamic
 batcher: a batch is sent when it is full, or when an instance is free and the oldest request has waited `max_delay`
-(0: at once). With a delay, waiting is skipped where it would gain nothing: while requests come more rarely than the
-delay, and, ever longer, after waits that nobody joined (a single client that sends when it has its answer).
+(0: at once). All requests that the event loop reads in one tick are in before the batcher decides (`soon`), so they
+go as one batch. What is cheap enough runs right there, on the loop (`Costs`); the rest goes to the runner.
+
+With a delay, waiting is skipped where it would gain nothing: while requests come more rarely than the delay, and, ever
+longer, after waits that nobody joined (a single client that sends when it has its answer).
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ _TIMER_SLACK = 0.0005
 """Seconds by which a timer may fire early: event loop timers have a resolution of a millisecond."""
 _ARRIVALS_REMEMBERED = 0.2
 """Weight of the newest gap in the moving average of gaps between arrivals."""
-
-
+INLINE_SECONDS = 0.001
+"""How long the event loop may be held by inference in one go, and what a batch may cost to run there at all."""
 _MAX_SKIPS = 256
 """After waits in vain, at most so many requests are sent without waiting before it is tried again."""
 
@@ -68,6 +71,40 @@ class Runner(Protocol):
 
     def start(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Runs `work`, which never raises, then calls `done` on the event loop's thread."""
+
+
+class Costs:
+    """What batches cost in seconds by their size, and so which of them may run on the event loop.
+
+    It begins with what warm-up measured and follows what is seen later, since trees cost more on real inputs than on
+    zeros. One measurement counts as at most four times the estimate: the process may have been off its core.
+    """
+
+    def __init__(self, measured: Mapping[int, float] | None = None, budget: float = INLINE_SECONDS) -> None:
+        self.budget = budget
+        self._seconds: list[float] = []
+        for rows, seconds in sorted((measured or {}).items()):
+            self._seconds += [seconds] * (rows.bit_length() - len(self._seconds))
+        self._warm = tuple(self._seconds)
+
+    def inline(self, rows: int) -> bool:
+        """True when `rows` rows can run on the event loop without being felt."""
+        if not self._seconds:
+            return False
+        size = (rows - 1).bit_length()
+        return size < len(self._seconds) and self._seconds[size] <= self.budget
+
+    def ran_inline(self, rows: int, seconds: float) -> None:
+        """A batch took `seconds` on the loop."""
+        size = (rows - 1).bit_length()
+        known = self._seconds[size]
+        self._seconds[size] = known + 0.05 * (min(seconds, 4 * known) - known)
+
+    def ran_elsewhere(self, rows: int) -> None:
+        """A batch ran on the runner: an estimate that a bad hour has driven up comes down again."""
+        size = (rows - 1).bit_length()
+        if size < len(self._seconds):
+            self._seconds[size] += 0.02 * (self._warm[size] - self._seconds[size])
 
 
 class Answer:
@@ -125,7 +162,10 @@ class Batcher:
         queue_bytes: int = 256 << 20,
         timeout: float = 1.0,
         observe: Observe = lambda _rows, _seconds: None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+        costs: Costs | None = None,
     ) -> None:
+        """`soon` calls back when this tick's arrivals are all in; without it every arrival is looked at alone."""
         self._run = run
         self._runner = runner
         self._scheduler = scheduler
@@ -148,6 +188,9 @@ class Batcher:
         self._skips = 0
         self._next_skips = 1
         self._batch_seconds = 0.001
+        self._soon = soon
+        self._pump_due = False
+        self._costs = costs or Costs()
 
     @property
     def waiting_rows(self) -> int:
@@ -168,12 +211,17 @@ class Batcher:
             raise TooManyRowsError(
                 f"{rows} rows in one request; at most {self._queue_rows} can wait: send them in parts"
             )
-        nbytes = sum(array.nbytes for array in inputs.values())
+        if len(inputs) == 1:
+            (array,) = inputs.values()
+            nbytes = array.nbytes
+            key: Hashable = array.shape[1:]
+        else:
+            nbytes = sum(array.nbytes for array in inputs.values())
+            key = tuple(array.shape[1:] for array in inputs.values())
         if self._waiting_rows + rows > self._queue_rows or (
             self._waiting_rows and self._waiting_bytes + nbytes > self._queue_bytes
         ):
             raise QueueFullError(self._retry_after())
-        key = tuple(array.shape[1:] for array in inputs.values())
         ticket = Ticket(inputs, rows, outputs, key, nbytes, done)
         now = self._scheduler.now()
         self._gap += _ARRIVALS_REMEMBERED * (min(now - self._last_arrival, 1.0) - self._gap)
@@ -183,7 +231,7 @@ class Batcher:
                 self._enqueue(part, now)
         else:
             self._enqueue(ticket, now)
-        self._pump()
+        self._pump_soon()
         return ticket
 
     def refuse_if_full(self) -> None:
@@ -236,26 +284,56 @@ class Batcher:
         self._waiting_rows += ticket.rows
         self._waiting_bytes += ticket.nbytes
 
+    def _pump_soon(self) -> None:
+        if self._soon is None:
+            self._pump()
+        elif not self._pump_due:
+            self._pump_due = True
+            self._soon(self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._pump_due = False
+        self._pump()
+
     def _pump(self) -> None:
         """Sends what may be sent, then sets the timer for what must happen next."""
         expired: list[Ticket] = []
+        answered: list[tuple[list[Ticket], float, float]] = []
+        held = 0.0
         while self._idle and self._groups:
+            if held >= self._costs.budget:
+                # The loop has other things to do as well: the rest goes in the next tick.
+                self._pump_soon()
+                break
             key = self._next_group()
             if key is None:
                 break
-            batch = self._take(key, expired)
-            if batch:
-                self._send(batch)
+            batch, rows = self._take(key, expired)
+            if not batch:
+                continue
+            if self._soon is not None and self._costs.inline(rows):
+                started, finished = self._send_inline(batch, rows)
+                answered.append((batch, started, finished))
+                held += finished - started
+            else:
+                self._send(batch, rows)
         self._set_timer()
+        for batch, started, finished in answered:
+            _tell(batch, started, finished)
         # Callers may submit again from their callback, so they are told last.
         for ticket in expired:
             _finish(ticket, QueueTimeoutError())
 
     def _oldest(self) -> Ticket:
+        if len(self._groups) == 1:
+            (group,) = self._groups.values()
+            return group[0]
         return min((group[0] for group in self._groups.values()), key=lambda ticket: ticket.enqueued)
 
     def _next_group(self) -> Hashable | None:
         """The group to send from now, or None when waiting for more is better."""
+        if self._max_delay <= 0.0 and len(self._groups) == 1:
+            return next(iter(self._groups))
         oldest = self._oldest()
         if self._max_delay <= 0.0 or self._gap >= self._max_delay:
             return oldest.key
@@ -278,7 +356,7 @@ class Batcher:
             del self._groups[key], self._group_rows[key]
         return ticket
 
-    def _take(self, key: Hashable, expired: list[Ticket]) -> list[Ticket]:
+    def _take(self, key: Hashable, expired: list[Ticket]) -> tuple[list[Ticket], int]:
         batch: list[Ticket] = []
         rows = 0
         group = self._groups[key]
@@ -292,9 +370,23 @@ class Batcher:
                 continue
             batch.append(ticket)
             rows += ticket.rows
-        return batch
+        return batch, rows
 
-    def _send(self, batch: list[Ticket]) -> None:
+    def _send_inline(self, batch: list[Ticket], rows: int) -> tuple[float, float]:
+        if len(batch) > 1:
+            self._skips, self._next_skips = 0, 1
+        started = self._scheduler.now()
+        run_batch(self._run, batch)
+        finished = self._scheduler.now()
+        self._costs.ran_inline(rows, finished - started)
+        self._ran(rows, finished - started)
+        return started, finished
+
+    def _ran(self, rows: int, seconds: float) -> None:
+        self._batch_seconds += 0.1 * (seconds - self._batch_seconds)
+        self._observe(rows, seconds)
+
+    def _send(self, batch: list[Ticket], rows: int) -> None:
         self._idle -= 1
         if len(batch) > 1:
             self._skips, self._next_skips = 0, 1
@@ -308,18 +400,11 @@ class Batcher:
 
         def done() -> None:
             self._idle += 1
-            seconds = times[1] - times[0]
-            self._batch_seconds += 0.1 * (seconds - self._batch_seconds)
-            self._observe(sum(ticket.rows for ticket in batch), seconds)
+            self._costs.ran_elsewhere(rows)
+            self._ran(rows, times[1] - times[0])
             # The next batch goes out first: the instance works while answers are being encoded here.
             self._pump()
-            for ticket in batch:
-                result = ticket.result
-                ticket.result = None
-                if isinstance(result, list):
-                    _finish(ticket, Answer(dict(zip(ticket.outputs, result, strict=True)), times[0], times[1]))
-                else:
-                    _finish(ticket, result if result is not None else RuntimeError("the worker gave no result"))
+            _tell(batch, times[0], times[1])
 
         self._runner.start(work, done)
 
@@ -405,6 +490,17 @@ def run_batch(run: Run, batch: Sequence[Ticket]) -> None:
 def _check_rows(answers: Sequence[Array], rows: int) -> None:
     if any(answer.shape[:1] != (rows,) for answer in answers):
         raise ValueError(f"the model gave {[answer.shape for answer in answers]} for a batch of {rows} rows")
+
+
+def _tell(batch: Sequence[Ticket], started: float, finished: float) -> None:
+    """Gives every caller its result."""
+    for ticket in batch:
+        result = ticket.result
+        ticket.result = None
+        if isinstance(result, list):
+            _finish(ticket, Answer(dict(zip(ticket.outputs, result, strict=True)), started, finished))
+        else:
+            _finish(ticket, result if result is not None else RuntimeError("the worker gave no result"))
 
 
 def _finish(ticket: Ticket, answer: Answer | Exception) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serinus_runtime.batching import (
     Answer,
     Batcher,
+    Costs,
     QueueFullError,
     QueueTimeoutError,
     TooManyRowsError,
@@ -287,3 +288,102 @@ def test_callbacks_may_submit_again() -> None:
     world.until(110)
     assert len(answers) == 59
     assert (batcher.waiting_rows, batcher.busy) == (0, 0)
+
+
+class Ticks:
+    """Arrivals of one tick of an event loop are in when `end` is called."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.due.append(callback)
+
+    def end(self) -> None:
+        due, self.due = self.due, []
+        for callback in due:
+            callback()
+
+
+def test_what_comes_in_one_tick_goes_as_one_batch() -> None:
+    world, ticks = World(), Ticks()
+    caller = Caller(Batcher(world.run, world, world, max_size=8, soon=ticks.soon), world)
+    for _ in range(5):
+        caller.send(1)
+    assert (world.batches, len(ticks.due)) == ([], 1)
+    ticks.end()
+    world.until(101)
+    caller.check()
+    assert [size for _, size in world.batches] == [5]
+
+
+def test_cheap_batches_run_on_the_loop_and_dear_ones_do_not() -> None:
+    world, ticks = World(), Ticks()
+    costs = Costs({1: 0.0001, 2: 0.0002, 4: 0.0005, 8: 0.01})
+    caller = Caller(Batcher(world.run, world, world, max_size=8, soon=ticks.soon, costs=costs), world)
+    for _ in range(4):
+        caller.send(1)
+    ticks.end()
+    caller.check()
+    for _ in range(5):
+        caller.send(1)
+    ticks.end()
+    assert world.running == 1
+    assert caller.sent[-1][1] == []
+    world.until(101)
+    caller.check()
+    assert [size for _, size in world.batches] == [4, 5]
+
+
+def test_the_loop_is_not_held_for_longer_than_its_budget() -> None:
+    world, ticks = World(), Ticks()
+
+    def run(inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        world.time += 0.0006
+        return world.run(inputs, outputs)
+
+    costs = Costs({1: 0.0006, 2: 0.0006}, budget=0.001)
+    batcher = Batcher(run, world, world, max_size=2, soon=ticks.soon, costs=costs)
+    caller = Caller(batcher, world)
+    for _ in range(10):
+        caller.send(1)
+    left = []
+    while ticks.due:
+        ticks.end()
+        left.append(batcher.waiting_rows)
+    assert left == [6, 2, 0]
+    caller.check()
+
+
+def test_callers_of_inline_batches_may_submit_again() -> None:
+    world, ticks = World(), Ticks()
+    batcher = Batcher(world.run, world, world, max_size=4, soon=ticks.soon, costs=Costs({1: 1e-5, 4: 1e-5}))
+    answers: list[object] = []
+
+    def again(answer: Answer | Exception) -> None:
+        answers.append(answer)
+        if len(answers) < 50:
+            batcher.submit({"x": np.ones((1, 1))}, 1, ("y",), again)
+
+    for _ in range(10):
+        batcher.submit({"x": np.ones((1, 1))}, 1, ("y",), again)
+    while ticks.due:
+        ticks.end()
+    assert len(answers) == 59
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert (batcher.waiting_rows, batcher.busy) == (0, 0)
+
+
+def test_estimates_follow_what_is_seen_and_survive_a_bad_moment() -> None:
+    costs = Costs({1: 0.0001, 2: 0.0002, 4: 0.0003})
+    assert costs.inline(3)
+    assert not costs.inline(5)
+    costs.ran_inline(4, 5.0)
+    assert costs.inline(4)
+    for _ in range(100):
+        costs.ran_inline(4, 0.002)
+    assert not costs.inline(4)
+    for _ in range(200):
+        costs.ran_elsewhere(4)
+    assert costs.inline(4)
+    assert not Costs().inline(1)

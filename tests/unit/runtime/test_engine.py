@@ -9,7 +9,7 @@ import pytest
 
 from serinus_runtime.engine import TensorSpec, onnx, synthetic_inputs
 from serinus_runtime.failures import FailureError, Reason
-from serinus_runtime.warmup import warm_up
+from serinus_runtime.warmup import measure, warm_up
 from unit.runtime import support
 
 
@@ -67,3 +67,12 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> N
         onnx.load(tmp_path)
     assert caught.value.reason is Reason.MODEL_LOAD_FAILED
     assert "\n" not in caught.value.message
+
+
+def test_warm_up_measures_what_batches_cost(sum_dir: Path, tmp_path: Path) -> None:
+    engine = onnx.load(sum_dir)
+    costs = measure(engine, engine.signature, 12)
+    assert sorted(costs) == [1, 2, 4, 8, 16]
+    assert all(seconds > 0 for seconds in costs.values())
+    fixed = onnx.load(support.sum_model(tmp_path / "m", rows=1))
+    assert sorted(measure(fixed, fixed.signature, 12)) == [1]

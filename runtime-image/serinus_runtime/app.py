@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from serinus_runtime import __version__, logs
-from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, TooManyRowsError
+from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
 from serinus_runtime.engine import EngineError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
@@ -133,7 +133,7 @@ class InferenceApp:
 class _Inference:
     """One inference request on its way."""
 
-    __slots__ = ("_exchange", "_front", "_metrics", "_model", "_queued", "_request", "_state")
+    __slots__ = ("_exchange", "_front", "_metrics", "_model", "_queued", "_request", "_state", "_ticket")
 
     def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
         self._exchange = exchange
@@ -142,6 +142,7 @@ class _Inference:
         self._model: Model | None = state.model
         self._front = front
         self._request: InferRequest | None = None
+        self._ticket: Ticket
         self._queued = 0.0
 
     def begin(self) -> None:
@@ -184,12 +185,12 @@ class _Inference:
         else:
             exchange.body = b""
             if exchange.answer is None:
+                self._ticket = ticket
+                exchange.on_gone = self._gone
 
-                def gone() -> None:
-                    ticket.cancel()
-                    metrics.inflight -= 1
-
-                exchange.on_gone = gone
+    def _gone(self) -> None:
+        self._ticket.cancel()
+        self._metrics.inflight -= 1
 
     def _done(self, answer: Answer | Exception) -> None:
         metrics = self._metrics

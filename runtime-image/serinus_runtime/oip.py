@@ -13,6 +13,7 @@ from serinus_runtime.about import DECISION, About
 from serinus_runtime.binary import from_raw, to_raw
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
+from serinus_runtime.fastjson import FastReader, Writer
 from serinus_runtime.http import JSON
 from serinus_runtime.problems import InvalidRequestError, decode_json, listed, located, reshaped
 
@@ -132,11 +133,17 @@ class InferCodec:
         }
         if self._rule is not None:
             self._output_heads[DECISION] = b'{"name":"decision","datatype":"BYTES","shape":'
+        self._fast = FastReader(signature)
+        self.encode = Writer(self._head, self._output_heads).write
 
     def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
         """The request in `body`, JSON or JSON with raw tensors behind it. Raises InvalidRequestError."""
         length = headers.get(_HEAD_LENGTH)
-        return self.decode(body) if length is None else self._decode_binary(body, length)
+        if length is not None:
+            return self._decode_binary(body, length)
+        if self._fast.usable and (found := self._fast.read(body)) is not None:
+            return InferRequest(*found, self._all_outputs)
+        return self.decode(body)
 
     def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
         """The answer to `request`."""
@@ -258,25 +265,6 @@ class InferCodec:
             )
         if self._signature.batched and shape[0] == 0:
             raise InvalidRequestError(f"input {spec.name!r}: shape {shape} has no rows; send at least one")
-
-    def encode(self, request_id: str | None, outputs: Mapping[str, Array]) -> bytes:
-        """The answer's body. NaN and infinities become null, which is all that JSON can say."""
-        parts = [self._head]
-        if request_id is not None:
-            parts += (b',"id":', _encoder.encode(request_id))
-        parts.append(b',"outputs":[')
-        for index, (name, array) in enumerate(outputs.items()):
-            if index:
-                parts.append(b",")
-            parts += (
-                self._output_heads[name],
-                _encoder.encode(array.shape),
-                b',"data":',
-                _encoder.encode(array.ravel().tolist()),
-                b"}",
-            )
-        parts.append(b"]}")
-        return b"".join(parts)
 
     def _encode_binary(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
         described: list[dict[str, object]] = []

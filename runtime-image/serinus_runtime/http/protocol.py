@@ -12,6 +12,7 @@ import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.http.exchange import JSON, STATUS_LINES, Exchange
+from serinus_runtime.http.heads import HEAD_BYTES, Head
 from serinus_runtime.http.site import Site
 
 _NEVER = float("inf")
@@ -53,6 +54,9 @@ class HttpProtocol(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._closed = False
+        self._completed = 0
+        self._last: Exchange | None = None
+        """The newest request that is whole, kept only while the chunk that it came in is looked at."""
 
     # What asyncio calls.
 
@@ -99,6 +103,15 @@ class HttpProtocol(asyncio.Protocol):
         """Feeds the parser; whatever it says, this does not raise."""
         if self._closed or self._refused is not None:
             return
+        cut = -1
+        if self._current is None and not self._active and not self._parked and self._upgrade_body < 0:
+            cut = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
+            if cut > 0:
+                head = self._site.heads.find(data[:cut])
+                if head is not None and len(data) == cut + 4 + head.length and self._writable:
+                    self._repeat(head, data[cut + 4 :])
+                    return
+        self._completed = 0
         try:
             self._feed(data)
         except _RefusedError as refusal:
@@ -120,6 +133,9 @@ class HttpProtocol(asyncio.Protocol):
             if self._raw_head_bytes > self._site.limits.head_bytes:
                 self._refuse(431, f"the request's head is larger than {self._site.limits.head_bytes} bytes")
         self._began = False
+        last, self._last = self._last, None
+        if cut > 0 and self._completed == 1 and last is not None and self._current is None:
+            self._site.heads.learn(data[:cut], len(data) - cut - 4, last)
 
     def pause_writing(self) -> None:
         """The client does not take its answers: stop reading what it sends."""
@@ -224,6 +240,8 @@ class HttpProtocol(asyncio.Protocol):
         if current is None:
             return
         self._upgrade_body = -1
+        self._completed += 1
+        self._last = current
         self._current = None
         self._expect_continue = False
         body = self._body
@@ -257,6 +275,15 @@ class HttpProtocol(asyncio.Protocol):
         """Closes a connection that is neither sending a request nor waiting for an answer."""
         if self._current is None and not self._active and not self._parked and not self._closed:
             self._transport.close()
+
+    def _repeat(self, head: Head, body: bytes) -> None:
+        """A request whose head is, byte for byte, one that the parser has read before, with its whole body."""
+        exchange = Exchange(self._answer)
+        exchange.method, exchange.target, exchange.headers = head.method, head.target, head.headers
+        exchange.body = body
+        exchange.received = time.monotonic()
+        self.deadline = _NEVER
+        self._begin(exchange)
 
     def _feed(self, data: bytes) -> None:
         while True:

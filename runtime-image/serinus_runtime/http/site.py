@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serinus_runtime.http.exchange import Application
+from serinus_runtime.http.heads import Heads
 
 if TYPE_CHECKING:
     from serinus_runtime.http.protocol import HttpProtocol
@@ -47,6 +48,7 @@ class Site:
         self.connections: set[HttpProtocol] = set()
         self.received_bytes = 0
         """Bytes of bodies that are not whole yet."""
+        self.heads = Heads(limits.body_bytes)
         self.closing = False
         """True: every answer says `Connection: close`."""
         self._common = common_headers

@@ -1,0 +1,130 @@
+"""The common request, read in one pass: JSON with flat lists of numbers for a model that takes FP32 or FP64.
+
+What is not exactly that - nested data, binary tensors, chosen outputs, anything wrong - is left to the full codec,
+which knows what to say about it. A request that is read here is read there with the same result.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+
+from serinus_runtime.datatypes import NUMPY, Array
+from serinus_runtime.engine import Signature
+
+_FORMATS = {"FP32": "f", "FP64": "d"}
+_MAX_ELEMENTS = 4096
+"""More than these are converted by numpy: a list on the stack of a call has its limits."""
+
+
+class _Input(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float]
+    parameters: msgspec.Raw | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    outputs: msgspec.Raw | None = None
+    id: str | None = None
+    parameters: msgspec.Raw | None = None
+
+
+_decoder = msgspec.json.Decoder(_Request)
+_encoder = msgspec.json.Encoder()
+Read = tuple[str | None, dict[str, Array], int]
+"""Request id, inputs, rows."""
+
+
+class FastReader:
+    """Reads what it can for one model; `usable` is False where that is nothing."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._batched = signature.batched
+        self._specs = {
+            spec.name: (spec.datatype, spec.shape, NUMPY[spec.datatype], _FORMATS.get(spec.datatype, ""))
+            for spec in signature.inputs
+        }
+        self.usable = bool(self._specs) and all(spec.datatype in _FORMATS for spec in signature.inputs)
+
+    def read(self, body: bytes) -> Read | None:
+        """The request in `body`, or None when the full codec must look at it."""
+        try:
+            request = _decoder.decode(body)
+            given = request.inputs
+            if len(given) != len(self._specs) or request.outputs is not None or request.parameters is not None:
+                return None
+            rows = given[0].shape[0] if self._batched else 1
+            inputs: dict[str, Array] = {}
+            for tensor in given:
+                datatype, wanted, dtype, letter = self._specs[tensor.name]
+                shape = tensor.shape
+                if tensor.datatype != datatype or len(shape) != len(wanted) or tensor.parameters is not None:
+                    return None
+                count = 1
+                for size, want in zip(shape, wanted, strict=True):
+                    if size != want and want != -1:
+                        return None
+                    count *= size
+                data = tensor.data
+                if len(data) != count or not 0 < count <= _MAX_ELEMENTS or min(shape) < 1:
+                    return None
+                if self._batched and shape[0] != rows:
+                    return None
+                inputs[tensor.name] = np.ndarray(shape, dtype, _packer(count, letter).pack(*data))
+        except (
+            msgspec.DecodeError,
+            KeyError,
+            IndexError,
+            OverflowError,
+            struct.error,
+            UnicodeDecodeError,
+            RecursionError,
+        ):
+            return None
+        if len(inputs) != len(self._specs):
+            return None
+        if len(inputs) > 1:
+            inputs = {name: inputs[name] for name in self._specs}
+        return request.id, inputs, rows
+
+
+@lru_cache(maxsize=256)
+def _packer(count: int, letter: str) -> struct.Struct:
+    return struct.Struct(f"={count}{letter}")
+
+
+class Writer:
+    """Writes answers from fragments that are made once: `{"name":...,"datatype":...,"shape":` per output."""
+
+    def __init__(self, head: bytes, heads: Mapping[str, bytes]) -> None:
+        self._head = head
+        self._heads = heads
+
+    def write(self, request_id: str | None, outputs: Mapping[str, Array]) -> bytes:
+        """The answer's body."""
+        parts = [self._head]
+        if request_id is not None:
+            parts += (b',"id":', _encoder.encode(request_id))
+        before = b',"outputs":['
+        for name, array in outputs.items():
+            parts += (
+                before,
+                self._heads[name],
+                _shape(array.shape),
+                _encoder.encode(array.ravel().tolist()),
+            )
+            before = b"},"
+        parts.append(b"}]}" if outputs else b',"outputs":[]}')
+        return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _shape(shape: tuple[int, ...]) -> bytes:
+    return _encoder.encode(shape) + b',"data":'

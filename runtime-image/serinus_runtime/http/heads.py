@@ -1,0 +1,62 @@
+"""Heads of requests that the parser has read, so that a client that sends the same one again is not parsed again.
+
+Clients that keep their connection send heads that are equal byte for byte. The parser is deterministic: from the start
+of a message, equal bytes mean an equal request. Only plain heads are kept: a body of known length, nothing about the
+connection itself. Gateways that put something new into every head (a request id) gain nothing and lose next to nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from serinus_runtime.http.exchange import Exchange
+
+HEAD_BYTES = 1024
+"""Longer heads are not kept."""
+_ENTRIES = 512
+_PATIENCE = 4096
+_NEVER_THE_SAME = (b"x-request-id", b"traceparent")
+_NOT_PLAIN = (b"connection", b"transfer-encoding", b"upgrade", b"expect", *_NEVER_THE_SAME)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the parser made of a head. `headers` is shared by all requests that have it."""
+
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    length: int
+
+
+class Heads:
+    """The heads of one port, bounded; `find` with the bytes before the empty line."""
+
+    def __init__(self, body_bytes: int) -> None:
+        self._body_bytes = body_bytes
+        self._known: dict[bytes, Head] = {}
+        self._patience = _PATIENCE
+
+    def find(self, raw: bytes) -> Head | None:
+        """What `raw` was parsed to before."""
+        return self._known.get(raw)
+
+    def learn(self, raw: bytes, body: int, exchange: Exchange) -> None:
+        """`raw` and `body` bytes behind it were parsed to `exchange`. A port learns 4,096 times at most."""
+        headers = exchange.headers
+        if (
+            self._patience <= 0
+            or exchange.close
+            or exchange.keep_alive_10
+            or any(name in headers for name in _NOT_PLAIN)
+        ):
+            return
+        length = headers.get(b"content-length")
+        if length is None or not length.isdigit() or int(length) != body or body > self._body_bytes:
+            return
+        if len(self._known) >= _ENTRIES:
+            self._known.clear()
+        self._patience -= 1
+        self._known[raw] = Head(exchange.method, exchange.target, headers, body)
+
+    def __len__(self) -> int:
+        return len(self._known)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from serinus_runtime import __version__, logs
+from serinus_runtime import __version__, documents, logs
 from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
 from serinus_runtime.engine import EngineError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
 from serinus_runtime.oip import Front, InferCodec, InferRequest, InvalidRequestError
+from serinus_runtime.statistics import Statistics
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
 _ENCODINGS = (b"", b"identity")
-_EXTENSIONS = ["binary_tensor_data"]
+_EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+_LOADING = "the model is still loading"
+_GUARDED = "this server serves the one model that it was started with: to serve another, start another server with it"
 Handler = Callable[[Exchange], None]
 
 
@@ -27,6 +30,11 @@ class Model(msgspec.Struct):
     codec: InferCodec
     batcher: Batcher
     platform: str
+    fronts: Mapping[str, Front]
+    """By what `_ask_paths` call it: how else the model can be asked."""
+    documents: Mapping[bytes, tuple[bytes, bytes]]
+    """By path: content type and body."""
+    statistics: Statistics
 
 
 class State:
@@ -55,8 +63,23 @@ class InferenceApp:
         self._metrics = metrics
         model = f"/v2/models/{name}".encode()
         versioned = model + f"/versions/{version}".encode()
-        self._infer_paths = frozenset((model + b"/infer", versioned + b"/infer"))
+        old = f"/v1/models/{name}".encode()
+        old_version = old + f"/versions/{version}".encode()
+        self._ask_paths = {
+            model + b"/infer": "infer",
+            versioned + b"/infer": "infer",
+            old + b":predict": "v1",
+            old_version + b":predict": "v1",
+            b"/predict": "predict",
+        }
+        repository = f"/v2/repository/models/{name}".encode()
+        self._posts: dict[bytes, Handler] = {
+            b"/v2/repository/index": self._index,
+            repository + b"/load": self._guarded,
+            repository + b"/unload": self._guarded,
+        }
         self._gets: dict[bytes, Handler] = {
+            b"/v2/models/stats": self._stats,
             b"/v2": self._server_metadata,
             b"/v2/": self._server_metadata,
             b"/v2/health/live": self._live,
@@ -65,6 +88,12 @@ class InferenceApp:
             versioned: self._metadata,
             model + b"/ready": self._model_ready,
             versioned + b"/ready": self._model_ready,
+            model + b"/stats": self._stats,
+            versioned + b"/stats": self._stats,
+            b"/v1/models": self._old_models,
+            old: self._old_status,
+            old_version: self._old_status,
+            **dict.fromkeys(documents.paths(name, version), self._document),
         }
 
     def handle(self, exchange: Exchange) -> None:
@@ -73,10 +102,10 @@ class InferenceApp:
         if b"%" in path:
             path = unquote_to_bytes(path)
         try:
-            if path in self._infer_paths:
+            if (ask := self._ask_paths.get(path)) is not None:
                 if exchange.method == b"POST":
                     model = self._state.model
-                    front = model.codec if model is not None else None
+                    front = model.fronts[ask] if model is not None else None
                     _Inference(exchange, self._state, self._metrics, front).begin()
                 else:
                     _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
@@ -85,6 +114,11 @@ class InferenceApp:
                     handler(exchange)
                 else:
                     _error(exchange, 405, "only GET and HEAD are understood here", b"allow: GET, HEAD\r\n")
+            elif (handler := self._posts.get(path)) is not None:
+                if exchange.method == b"POST":
+                    handler(exchange)
+                else:
+                    _error(exchange, 405, "only POST is understood here", b"allow: POST\r\n")
             else:
                 self._not_found(exchange, path)
         except Exception as error:
@@ -93,7 +127,7 @@ class InferenceApp:
 
     def refused(self, target: bytes, status: int) -> None:
         """Counts what the connection refused, when it was an inference request."""
-        if target.partition(b"?")[0] in self._infer_paths:
+        if target.partition(b"?")[0] in self._ask_paths:
             self._metrics.rejected[_REFUSALS.get(status, "invalid")] += 1
             self._metrics.answered(status, 0.0)
 
@@ -115,13 +149,64 @@ class InferenceApp:
     def _metadata(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, "the model is still loading", b"retry-after: 1\r\n")
+            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
         else:
             exchange.respond(200, model.codec.metadata(self._name, self._version, model.platform))
 
+    def _document(self, exchange: Exchange) -> None:
+        model = self._state.model
+        if model is None:
+            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
+        else:
+            path = exchange.path
+            content_type, body = model.documents[unquote_to_bytes(path) if b"%" in path else path]
+            exchange.respond(200, body, content_type)
+
+    def _stats(self, exchange: Exchange) -> None:
+        model = self._state.model
+        if model is None:
+            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
+        else:
+            entry = model.statistics.describe(self._name, self._version, self._metrics)
+            _json(exchange, 200, {"model_stats": [entry]})
+
+    def _index(self, exchange: Exchange) -> None:
+        ready = self._state.ready
+        wanted: object = None
+        if exchange.body.strip():
+            try:
+                told = msgspec.json.decode(exchange.body, type=dict[str, msgspec.Raw])
+                wanted = msgspec.json.decode(told["ready"], type=bool) if "ready" in told else None
+            except (ValueError, RecursionError) as error:
+                _error(exchange, 400, f'the body must be empty or such as {{"ready": true}}: {error}')
+                return
+        entry = {"name": self._name, "version": self._version, "state": "READY", "reason": ""}
+        if not ready:
+            entry |= {"state": "UNAVAILABLE", "reason": "draining" if self._state.draining else _LOADING}
+        _json(exchange, 200, [entry] if ready or not wanted else [])
+
+    def _guarded(self, exchange: Exchange) -> None:
+        _error(exchange, 403, _GUARDED)
+
+    def _old_models(self, exchange: Exchange) -> None:
+        _json(exchange, 200, {"models": [self._name]})
+
+    def _old_status(self, exchange: Exchange) -> None:
+        """What both TF Serving's and KServe's clients look for."""
+        ready = self._state.ready
+        state = "AVAILABLE" if ready else "UNLOADING" if self._state.draining else "LOADING"
+        status = {"version": self._version, "state": state, "status": {"error_code": "OK", "error_message": ""}}
+        body = {"name": self._name, "ready": ready, "model_version_status": [status]}
+        _json(exchange, 200 if ready else 503, body)
+
     def _not_found(self, exchange: Exchange, path: bytes) -> None:
         parts = path.decode("utf-8", "replace").split("/")
-        if parts[1:3] == ["v2", "models"] and len(parts) > 3 and parts[3] != self._name:
+        if parts[1:3] == ["v2", "repository"] and parts[-1] in ("load", "unload"):
+            _error(exchange, 403, _GUARDED)
+            return
+        if parts[1:2] == ["v1"] and len(parts) > 3 and parts[3].partition(":")[0] != self._name:
+            text = f"model {parts[3].partition(':')[0][:200]!r} is not served here; this server has {self._name!r}"
+        elif parts[1:3] == ["v2", "models"] and len(parts) > 3 and parts[3] != self._name:
             text = f"model {parts[3][:200]!r} is not served here; this server has {self._name!r}"
         elif parts[1:3] == ["v2", "models"] and parts[4:5] == ["versions"] and parts[5:6] != [self._version]:
             text = f"version {''.join(parts[5:6])[:200]!r} is not served here; this server has {self._version!r}"
@@ -150,7 +235,7 @@ class _Inference:
         exchange, metrics, model, front = self._exchange, self._metrics, self._model, self._front
         metrics.inflight += 1
         if model is None or front is None:
-            self._refuse("not_ready", 503, "the model is still loading", b"retry-after: 1\r\n")
+            self._refuse("not_ready", 503, _LOADING, b"retry-after: 1\r\n")
             return
         if self._state.refusing:
             exchange.close = True
@@ -196,6 +281,8 @@ class _Inference:
         metrics = self._metrics
         if isinstance(answer, Answer):
             metrics.observe_queue(answer.started - self._queued)
+            assert self._model is not None
+            self._model.statistics.answered(answer.started, answer.finished)
             start = time.monotonic()
             assert self._front is not None
             assert self._request is not None

@@ -20,13 +20,16 @@ from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
 from serinus_runtime.batching import Batcher, Costs
 from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
+from serinus_runtime.documents import documents
 from serinus_runtime.engine import Engine, Signature, onnx
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.http import HttpProtocol, Limits, Site
 from serinus_runtime.http.site import header_line
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import InferCodec
 from serinus_runtime.runner import LoopScheduler, ThreadRunner
+from serinus_runtime.statistics import Statistics
 from serinus_runtime.warmup import measure, warm_up
 
 _BACKLOG = 2048
@@ -149,17 +152,24 @@ class Server:
         """Takes a warm model into service: ready from now on."""
         config, loop = self._config, asyncio.get_running_loop()
         runner = ThreadRunner(loop)
+        statistics = Statistics()
+        max_size = min(config.batch_max_size, config.queue_max_length)
+
+        def observe(rows: int, seconds: float) -> None:
+            self.metrics.batch(rows, seconds)
+            statistics.batch(rows, seconds)
+
         batcher = Batcher(
             loaded.engine.run,
             runner,
             LoopScheduler(loop),
             batched=loaded.signature.batched,
-            max_size=min(config.batch_max_size, config.queue_max_length),
+            max_size=max_size,
             max_delay=config.batch_max_delay,
             queue_rows=config.queue_max_length,
             queue_bytes=config.queue_max_bytes,
             timeout=config.queue_timeout,
-            observe=self.metrics.batch,
+            observe=observe,
             soon=loop.call_soon,
             costs=Costs(loaded.costs),
         )
@@ -171,7 +181,15 @@ class Server:
         )
         codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
         self.state.alive = runner.alive
-        self.state.model = Model(codec, batcher, "onnx_onnxv1")
+        signature, about, platform = loaded.signature, loaded.about, "onnx_onnxv1"
+        self.state.model = Model(
+            codec,
+            batcher,
+            platform,
+            {"infer": codec, "v1": PredictV1(signature, about), "predict": Predict(signature, about)},
+            documents(config.model_name, config.model_version, platform, signature, about, max_size),
+            statistics,
+        )
         gc.collect()
         gc.freeze()
         # Requests leave no cycles behind: looking for some every 700 objects costs 3 % of the process.

@@ -19,7 +19,7 @@ import uvloop
 from onnx import TensorProto, helper
 
 from serinus_runtime.config import Config
-from serinus_runtime.datatypes import Array
+from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import EngineError, Signature, TensorSpec
 from serinus_runtime.server import Loaded, Server
 
@@ -70,6 +70,20 @@ def columns_model(directory: Path) -> Path:
         ],
         [helper.make_tensor("two", TensorProto.INT64, [1], [2])],
     )
+
+
+def echo_model(directory: Path) -> Path:
+    """in_T [-1, 2] -> out_T [-1, 2], the same, for every datatype T of the protocol that ONNX Runtime takes."""
+    types = {name: getattr(TensorProto, _ONNX_TYPES.get(name, name)) for name in NUMPY}
+    return _save(
+        directory,
+        [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types],
+        [helper.make_tensor_value_info(f"in_{name}", code, [None, 2]) for name, code in types.items()],
+        [helper.make_tensor_value_info(f"out_{name}", code, [None, 2]) for name, code in types.items()],
+    )
+
+
+_ONNX_TYPES = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 
 
 def zipmap_model(directory: Path) -> Path:

@@ -1,0 +1,69 @@
+"""Answers that are the same for as long as a model is served: its configuration, OpenAPI document and page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from serinus_runtime.about import About, has_rows
+from serinus_runtime.engine import Signature, TensorSpec
+from serinus_runtime.http import JSON
+from serinus_runtime.openapi import openapi
+from serinus_runtime.page import HTML
+
+_HTML_TYPE = b"text/html; charset=utf-8"
+_TYPES = {"BYTES": "TYPE_STRING"}
+
+
+def paths(name: str, version: str) -> frozenset[bytes]:
+    """Where documents are, known before the model is."""
+    model = f"/v2/models/{name}"
+    made = (f"{model}/config", f"{model}/versions/{version}/config", "/openapi.json", "/docs")
+    return frozenset(path.encode() for path in made)
+
+
+def documents(
+    name: str, version: str, platform: str, signature: Signature, about: About, max_batch: int
+) -> Mapping[bytes, tuple[bytes, bytes]]:
+    """By path: content type and body."""
+    config = msgspec.json.encode(_config(name, version, platform, signature, about, max_batch))
+    described = msgspec.json.encode(openapi(name, version, signature, about, rows=has_rows(signature)))
+    model = f"/v2/models/{name}"
+    return {
+        f"{model}/config".encode(): (JSON, config),
+        f"{model}/versions/{version}/config".encode(): (JSON, config),
+        b"/openapi.json": (JSON, described),
+        b"/docs": (_HTML_TYPE, HTML),
+    }
+
+
+def _config(
+    name: str, version: str, platform: str, signature: Signature, about: About, max_batch: int
+) -> dict[str, object]:
+    """The model's configuration in Triton's words: dims without the row, where there are rows."""
+
+    def tensor(spec: TensorSpec) -> dict[str, object]:
+        dims = list(spec.shape[1:] if signature.batched else spec.shape)
+        return {"name": spec.name, "data_type": _TYPES.get(spec.datatype, f"TYPE_{spec.datatype}"), "dims": dims}
+
+    config: dict[str, object] = {
+        "name": name,
+        "platform": platform,
+        "backend": "onnxruntime",
+        "version_policy": {"specific": {"versions": [version]}},
+        "max_batch_size": max_batch if signature.batched else 0,
+        "input": [tensor(spec) for spec in signature.inputs],
+        "output": [tensor(spec) for spec in signature.outputs],
+    }
+    if signature.batched:
+        config["dynamic_batching"] = {}
+    if about.rule is not None:
+        rule = {
+            "output": about.rule.output,
+            "column": about.rule.column,
+            "thresholds": dict(about.rule.steps),
+            "otherwise": about.rule.otherwise,
+        }
+        config["parameters"] = {"decision": {"string_value": msgspec.json.encode(rule).decode()}}
+    return config

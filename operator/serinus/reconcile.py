@@ -17,6 +17,7 @@ from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.cluster.applier import Applier
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.events import Events
+from serinus.cluster.kinds import MODEL_DEPLOYMENT
 from serinus.cluster.store import Key, Store
 from serinus.evidence.book import Book
 from serinus.objects.context import Context, Settings
@@ -98,7 +99,13 @@ class Reconciler:
                 retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION),
             )
         )
-        owner = await self._store_status(owner, status, decision.status)
+        try:
+            owner = await self._store_status(owner, status, decision.status)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            # Somebody wrote in between, most often the user: what was decided is decided again on the newer object.
+            return await self._refresh(key, owner)
         self._book.settle(key, mark)
         for note in decision.notes:
             telemetry.EVENTS.labels(note.reason).inc()
@@ -164,6 +171,13 @@ class Reconciler:
         if fresh != status:
             stored = await self._store_status(owner, status, fresh)
             await self._events.tell(stored, Note("Warning", "InvalidSpec", text))
+
+    async def _refresh(self, key: Key, owner: Object) -> float:
+        meta = owner["metadata"]
+        fresh = await self._api.get(MODEL_DEPLOYMENT, meta["namespace"], meta["name"])
+        if fresh is not None:
+            self._store.put(fresh)
+        return 0.05
 
     def _measure(self, key: Key, status: ModelDeploymentStatus) -> None:
         weight = status.release.weight if status.release else 0

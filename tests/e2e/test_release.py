@@ -25,6 +25,7 @@ def images(provider: Provider) -> None:
 @pytest.fixture
 def release(images: None, cluster: ClusterInfo, namespace: str) -> Release:
     made = Release(cluster, namespace, train.cached())
+    made.without_other_operators()
     made.kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
     made.install_store()
     return made
@@ -40,8 +41,8 @@ def operator(cluster: ClusterInfo, release: Release, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def load(cluster: ClusterInfo, tmp_path: Path) -> Iterator[Load]:
-    generator = Load(cluster, tmp_path / "requests.csv", rate=60)
+def load(cluster: ClusterInfo, release: Release, tmp_path: Path) -> Iterator[Load]:
+    generator = Load(cluster, release.host, tmp_path / "requests.csv", rate=60)
     yield generator
     generator.stop()
 

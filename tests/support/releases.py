@@ -81,13 +81,14 @@ class Load:
     """The demo's load generator as a process of its own."""
 
     cluster: ClusterInfo
+    host: str
     out: Path
     rate: float
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "fraud.load", "--url", self.cluster.gateway_url, "--rate", str(self.rate)]
-        command += ["--seconds", "600", "--timeout", "20", "--out", str(self.out)]
+        command = [sys.executable, "-m", "fraud.load", "--url", self.cluster.gateway_url, "--host", self.host]
+        command += ["--rate", str(self.rate), "--seconds", "600", "--timeout", "20", "--out", str(self.out)]
         path = os.pathsep.join([str(ROOT / "examples" / "fraud-scoring")])
         self._process = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -149,10 +150,16 @@ class Release:
         self.cluster = cluster
         self.namespace = namespace
         self.models = models
+        self.host = f"{namespace}.example.com"
         self._kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "-n", namespace]
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return output([*self._kubectl, *arguments], stdin=stdin)
+
+    def without_other_operators(self) -> None:
+        """A demo that was kept leaves an operator behind, which would work on this namespace too."""
+        helm: list[str | Path] = [self.cluster.helm, "--kubeconfig", self.cluster.kubeconfig]
+        output([*helm, "uninstall", "serinus", "--namespace", "serinus-system", "--ignore-not-found", "--wait"])
 
     def install_store(self) -> None:
         documents = store.manifests(self.models.values(), "serinus-runtime:dev")
@@ -168,6 +175,7 @@ class Release:
         document["metadata"]["namespace"] = self.namespace
         spec = document["spec"]
         spec["model"]["uri"] = spec["model"]["uri"].replace(f".{store.NAMESPACE}.svc", f".{self.namespace}.svc")
+        spec["route"]["hostnames"] = [self.host]
         spec["scaling"] = {"min": 2}
         spec["runtime"]["queue"] = {"maxLength": 512, "timeout": "10s"}
         spec["slo"] = {"p99": "2s", "errorRate": "0.1%"}

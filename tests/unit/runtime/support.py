@@ -83,6 +83,36 @@ def echo_model(directory: Path) -> Path:
     )
 
 
+def scorer_model(directory: Path, about: Mapping[str, Any] | None = None) -> Path:
+    """features FP32 [-1, 3] and category BYTES [-1, 1] -> label INT64 [-1], probabilities FP32 [-1, 2]: 1 - s and s,
+    where s is the sum of the features; beside it a model.json as the fraud example writes it, or `about`."""
+    _save(
+        directory,
+        [
+            helper.make_node("ReduceSum", ["features", "one"], ["score"], keepdims=1),
+            helper.make_node("Sub", ["unit", "score"], ["rest"]),
+            helper.make_node("Concat", ["rest", "score"], ["probabilities"], axis=1),
+            helper.make_node("Shape", ["category"], ["_shape"]),
+            helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+        ],
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 3]),
+            helper.make_tensor_value_info("category", TensorProto.STRING, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+        ],
+        [
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("unit", TensorProto.FLOAT, [1], [1.0]),
+        ],
+    )
+    default = {"features": ["amount", "age", "hour"], "thresholds": {"block": 0.82, "step_up": 0.60}, "auc": 0.9}
+    (directory / "model.json").write_text(json.dumps(default if about is None else about))
+    return directory
+
+
 _ONNX_TYPES = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 
 

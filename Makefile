@@ -1,7 +1,7 @@
 # The front door. `make demo` and `make test` install what they need by themselves, under ~/.cache/serinus.
 #
 #   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
-#   make test      lint, then unit, api and e2e tests, what is quick first
+#   make test      lint, then unit, api and e2e tests, what is quick first (KEEP=1 leaves the cluster up)
 #   make unit      pure logic and the runtime: seconds, needs nothing
 #   make api       against a real kube-apiserver
 #   make e2e       against a real node (CLUSTER=existing|kind|node)
@@ -30,6 +30,7 @@ test:
 	@$(MAKE) unit
 	@$(MAKE) api
 	@$(MAKE) e2e
+	@[ -n "$$KEEP" ] || $(MAKE) down
 	@$(STAGE) --summary
 
 lint:

@@ -14,6 +14,7 @@ from serinus_runtime.engine import EngineError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
 from serinus_runtime.oip import Front, InferCodec, InferRequest, InvalidRequestError
+from serinus_runtime.predictionlog import Prediction, PredictionLog
 from serinus_runtime.statistics import Statistics
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
@@ -42,6 +43,7 @@ class State:
 
     def __init__(self) -> None:
         self.model: Model | None = None
+        self.predictions: PredictionLog | None = None
         self.draining = False
         self.refusing = False
         """True once the drain delay is over: requests that still arrive are answered 503."""
@@ -218,7 +220,7 @@ class InferenceApp:
 class _Inference:
     """One inference request on its way."""
 
-    __slots__ = ("_exchange", "_front", "_metrics", "_model", "_queued", "_request", "_state", "_ticket")
+    __slots__ = ("_answer", "_exchange", "_front", "_metrics", "_model", "_queued", "_request", "_state", "_ticket")
 
     def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
         self._exchange = exchange
@@ -228,6 +230,7 @@ class _Inference:
         self._front = front
         self._request: InferRequest | None = None
         self._ticket: Ticket
+        self._answer: Answer | None = None
         self._queued = 0.0
 
     def begin(self) -> None:
@@ -280,6 +283,7 @@ class _Inference:
     def _done(self, answer: Answer | Exception) -> None:
         metrics = self._metrics
         if isinstance(answer, Answer):
+            self._answer = answer
             metrics.observe_queue(answer.started - self._queued)
             assert self._model is not None
             self._model.statistics.answered(answer.started, answer.finished)
@@ -310,6 +314,25 @@ class _Inference:
         metrics.inflight -= 1
         metrics.answered(status, time.monotonic() - exchange.received)
         exchange.respond(status, body, content_type, headers)
+        if self._state.predictions is not None:
+            self._log(self._state.predictions, status)
+
+    def _log(self, predictions: PredictionLog, status: int) -> None:
+        exchange, request, answer = self._exchange, self._request, self._answer
+        predictions.add(
+            Prediction(
+                code=status,
+                request_id=exchange.request_id,
+                received=exchange.received,
+                queued=self._queued,
+                started=answer.started if answer is not None else 0.0,
+                finished=answer.finished if answer is not None else 0.0,
+                answered=time.monotonic(),
+                rows=request.rows if request is not None else 0,
+                inputs=request.inputs if request is not None else None,
+                outputs=answer.outputs if answer is not None else None,
+            )
+        )
 
 
 class MetricsApp:

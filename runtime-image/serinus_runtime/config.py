@@ -46,6 +46,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: float = 20.0
     keep_alive: float = 3900.0
     max_connections: int = 8192
+    prediction_log: str = "off"
+    prediction_log_payloads: float = 0.0
+    prediction_log_redact: frozenset[str] = frozenset()
     drain_delay: float = 5.0
     claim_dir: Path = Path("/mnt/pvc")
     max_model_bytes: int = 64 << 30
@@ -103,6 +106,9 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         request_timeout=read("REQUEST_TIMEOUT", _duration(0.05, 86400), base.request_timeout),
         keep_alive=read("KEEP_ALIVE", _duration(0.05, 604800), base.keep_alive),
         max_connections=read("MAX_CONNECTIONS", _whole(1, 1_000_000), base.max_connections),
+        prediction_log=read("PREDICTION_LOG", _log_target, base.prediction_log),
+        prediction_log_payloads=read("PREDICTION_LOG_PAYLOADS", _share, base.prediction_log_payloads),
+        prediction_log_redact=read("PREDICTION_LOG_REDACT", _name_set, base.prediction_log_redact),
         drain_delay=read("DRAIN_DELAY", _duration(0, 3600), base.drain_delay),
         claim_dir=read("CLAIM_DIR", Path, base.claim_dir),
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
@@ -129,6 +135,23 @@ def _duration(low: float, high: float) -> Callable[[str], float]:
         return seconds
 
     return parse
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{text!r} is not a share: write a number from 0 to 1")
+    return share
+
+
+def _name_set(text: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip() for part in text.split(","))))
+
+
+def _log_target(text: str) -> str:
+    if text not in ("off", "stdout") and not text.startswith("/"):
+        raise ValueError(f"{text!r} is not a place for a log: write off, stdout, or the absolute path of a file")
+    return text
 
 
 def _name(text: str) -> str:

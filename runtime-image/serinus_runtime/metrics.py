@@ -7,7 +7,7 @@ into metric families when somebody asks.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -74,6 +74,8 @@ class Metrics(Collector):
         self.inflight = 0
         self.load_seconds = 0.0
         self.queue_depth: Callable[[], int] = lambda: 0
+        self.predictions: Callable[[], Mapping[str, int]] | None = None
+        """Lines of the prediction log by what became of them; None: there is no log."""
         self._info: dict[str, str] | None = None
         self.observe_decode = self._stages["decode"].observe
         self.observe_queue = self._stages["queue"].observe
@@ -143,6 +145,11 @@ class Metrics(Collector):
         yield gauge("serinus_queue_depth", "Rows that wait for the engine", self.queue_depth())
         yield gauge("serinus_inflight_requests", "Inference requests not answered yet", self.inflight)
         yield gauge("serinus_model_load_seconds", "Time to verify, load and warm up the model", self.load_seconds)
+        if self.predictions is not None:
+            yield counter(
+                "serinus_prediction_log_lines", "Lines of the prediction log, by what became of them", "outcome",
+                tuple(self.predictions().items()),
+            )  # fmt: skip
         if self._info is not None:
             info = InfoMetricFamily("serinus_model", "The model that is served", labels=names)
             info.add_metric(values, self._info)

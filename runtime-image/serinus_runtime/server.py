@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from serinus_runtime import logs
+from serinus_runtime import __version__, logs, predictionlog
 from serinus_runtime.about import About
 from serinus_runtime.about import read as read_about
 from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
@@ -180,6 +180,8 @@ class Server:
             model=config.model_name, digest=loaded.digest, runtime=loaded.engine.runtime, seconds=loaded.seconds
         )
         codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
+        if config.prediction_log != predictionlog.OFF:
+            self._open_prediction_log(loaded)
         self.state.alive = runner.alive
         signature, about, platform = loaded.signature, loaded.about, "onnx_onnxv1"
         self.state.model = Model(
@@ -198,6 +200,26 @@ class Server:
             "info", "ready", model=config.model_name, version=config.model_version, digest=loaded.digest,
             batched=loaded.signature.batched, seconds=round(loaded.seconds, 3),
         )  # fmt: skip
+
+    def _open_prediction_log(self, loaded: Loaded) -> None:
+        config = self._config
+        self.state.predictions = log = predictionlog.PredictionLog(
+            config.prediction_log,
+            predictionlog.Identity(
+                model=config.model_name,
+                version=config.model_version,
+                digest=loaded.digest,
+                preprocessing=predictionlog.preprocessing_hash(config.model_dir),
+                runtime=f"serinus-runtime-{__version__} {loaded.engine.runtime}",
+                revision=config.revision,
+                namespace=config.namespace,
+                deployment=config.deployment,
+            ),
+            payloads=config.prediction_log_payloads,
+            redact=config.prediction_log_redact,
+            columns=loaded.about.columns,
+        )
+        self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
 
     async def drain(self, delay: float) -> None:
         """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
@@ -237,6 +259,8 @@ class Server:
         for site in (self._site, self._metrics_site):
             for connection in list(site.connections):
                 connection.abort()
+        if self.state.predictions is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         if self._runner is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
         await asyncio.sleep(0)

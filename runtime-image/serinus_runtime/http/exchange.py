@@ -23,6 +23,7 @@ class Exchange:
         "method",
         "on_gone",
         "received",
+        "request_id",
         "target",
     )
 
@@ -34,6 +35,8 @@ class Exchange:
         self.body: bytes = b""
         self.received = 0.0
         """When the request had been read whole, in seconds of time.monotonic."""
+        self.request_id = b""
+        """What the answer calls it; known once it is answered."""
         self.close = False
         self.keep_alive_10 = False
         self.answer: bytes | None = None

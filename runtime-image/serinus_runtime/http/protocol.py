@@ -322,12 +322,13 @@ class HttpProtocol(asyncio.Protocol):
             headers += b"connection: close\r\n"
         elif exchange.keep_alive_10:
             headers += b"connection: keep-alive\r\n"
+        exchange.request_id = request_id = site.request_id(exchange.headers.get(b"x-request-id"))
         exchange.answer = b"".join(
             (
                 STATUS_LINES[status],
                 site.headers,
                 b"x-request-id: ",
-                site.request_id(exchange.headers.get(b"x-request-id")),
+                request_id,
                 b"\r\ncontent-type: ",
                 content_type,
                 b"\r\ncontent-length: %d\r\n" % len(body),

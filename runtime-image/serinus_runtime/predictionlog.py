@@ -1,0 +1,271 @@
+"""One JSON line per prediction: what was asked (as a hash), what was answered, by which bytes, in how much time.
+
+The event loop only puts a reference into a bounded buffer; a thread of its own makes the lines and writes them. A log
+that cannot keep up, or a disk that is full, costs lines, which are counted, and never a request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from serinus_runtime import logs
+from serinus_runtime.datatypes import Array
+
+OFF = "off"
+STDOUT = "stdout"
+REDACTED = "[redacted]"
+_GATHER_SECONDS = 0.05
+_LINES_PER_TURN = 16
+"""After so many lines the thread lets the event loop have the interpreter."""
+_MAX_VALUES = 256
+"""Outputs, and sampled inputs, with more values than this are told by their shape only."""
+_REOPEN_SECONDS = 1.0
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What every line says about who answered."""
+
+    model: str = ""
+    version: str = ""
+    digest: str = ""
+    preprocessing: str = ""
+    """Hash of the preprocessing, as model.json gives it."""
+    runtime: str = ""
+    revision: str = ""
+    namespace: str = ""
+    deployment: str = ""
+
+
+class Prediction(msgspec.Struct, gc=False):
+    """One answered request. Times are seconds on the monotonic clock; those that were never reached are 0."""
+
+    code: int
+    request_id: bytes
+    received: float
+    queued: float
+    started: float
+    finished: float
+    answered: float
+    rows: int
+    inputs: Mapping[str, Array] | None
+    outputs: Mapping[str, Array] | None
+
+
+class PredictionLog:
+    """Writes predictions to `target`: `stdout`, or a file that is appended to (and made anew when it was moved away).
+
+    `payloads` is the share of predictions, 0 to 1, whose inputs are written too; `redact` names inputs and columns of
+    inputs that never are. `columns` names the elements of vectors. At most `lines` and `size` bytes of arrays wait.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        identity: Identity,
+        *,
+        payloads: float = 0.0,
+        redact: frozenset[str] = frozenset(),
+        columns: Mapping[str, Sequence[str]] | None = None,
+        lines: int = 16384,
+        size: int = 32 << 20,
+    ) -> None:
+        self.written = 0
+        self.dropped = 0
+        self._target = target
+        self._payloads = payloads
+        self._redact = redact
+        self._columns = columns or {}
+        self._lines = lines
+        self._size = size
+        self._waiting: deque[tuple[Prediction, int]] = deque()
+        self._added = 0
+        self._taken = 0
+        self._failed = 0
+        self._told = -1e9
+        self._checked = -1e9
+        self._file: int | None = None
+        self._wall = time.time() - time.monotonic()
+        self._random = random.Random()  # noqa: S311 - which payloads are kept is no secret
+        self._tail = msgspec.json.encode(
+            {name: value for name, value in msgspec.structs.asdict(identity).items() if value}
+        )[1:]
+        self._encoder = msgspec.json.Encoder()
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="serinus-predictions", daemon=True)
+        self._thread.start()
+
+    def add(self, prediction: Prediction) -> None:
+        """Takes a prediction, or drops it when too much waits. Called on the event loop; never blocks."""
+        waiting = self._waiting
+        size = 0
+        for arrays in (prediction.inputs, prediction.outputs):
+            if arrays is not None:
+                for array in arrays.values():
+                    size += array.nbytes
+        if len(waiting) >= self._lines or self._added - self._taken + size > self._size:
+            self.dropped += 1
+            return
+        self._added += size
+        waiting.append((prediction, size))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped, or could not be written."""
+        return self.dropped + self._failed
+
+    def close(self, patience: float = 5.0) -> None:
+        """Writes what waits, for at most `patience` seconds."""
+        self._stopped.set()
+        self._wake.set()
+        self._thread.join(patience)
+
+    def line(self, prediction: Prediction) -> bytes:
+        """The line for one prediction, with its newline."""
+        said: dict[str, Any] = {
+            "time": round(prediction.answered + self._wall, 6),
+            "request_id": prediction.request_id.decode("latin-1"),
+            "code": prediction.code,
+        }
+        said["ms"] = _parts(prediction)
+        if prediction.inputs is not None:
+            said["rows"] = prediction.rows
+            said["input_hash"] = input_hash(prediction.inputs)
+            if self._payloads and self._random.random() < self._payloads:
+                said["inputs"] = {name: self._shown(name, array) for name, array in prediction.inputs.items()}
+        if prediction.outputs is not None:
+            said["outputs"] = {
+                name: REDACTED if name in self._redact else _values(array) for name, array in prediction.outputs.items()
+            }
+        return b"%b,%b\n" % (self._encoder.encode(said)[:-1], self._tail) if self._tail != b"}" else (
+            self._encoder.encode(said) + b"\n"
+        )  # fmt: skip
+
+    def _shown(self, name: str, array: Array) -> object:
+        if name in self._redact:
+            return REDACTED
+        hidden = [at for at, column in enumerate(self._columns.get(name, ())) if column in self._redact]
+        if not hidden or array.ndim < 2 or array.size > _MAX_VALUES:
+            return _values(array)
+        rows = array.reshape(len(array), -1).tolist()
+        for row in rows:
+            for at in hidden:
+                if at < len(row):
+                    row[at] = REDACTED
+        return rows
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait()
+            # Whoever writes line by line pays a system call for each.
+            self._stopped.wait(_GATHER_SECONDS)
+            self._wake.clear()
+            self._write_waiting()
+            if self._stopped.is_set() and not self._waiting:
+                break
+        if self._file is not None and self._target != STDOUT:
+            os.close(self._file)
+
+    def _write_waiting(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            lines: list[bytes] = []
+            for _ in range(min(len(waiting), _LINES_PER_TURN)):
+                prediction, size = waiting.popleft()
+                self._taken += size
+                try:
+                    lines.append(self.line(prediction))
+                except Exception as error:
+                    self._trouble(1, error)
+            try:
+                self._write(b"".join(lines))
+                self.written += len(lines)
+            except OSError as error:
+                self._trouble(len(lines), error)
+            # Gives the interpreter to the event loop if it is waiting for it.
+            time.sleep(0)
+
+    def _write(self, data: bytes) -> None:
+        file = self._open()
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
+
+    def _open(self) -> int:
+        if self._target == STDOUT:
+            return 1
+        now = time.monotonic()
+        if self._file is not None and now - self._checked < _REOPEN_SECONDS:
+            return self._file
+        self._checked = now
+        path = Path(self._target)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), os.fstat(self._file)):
+                    return self._file
+            os.close(self._file)
+            self._file = None
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return self._file
+
+    def _trouble(self, lines: int, error: Exception) -> None:
+        self._failed += lines
+        if time.monotonic() - self._told >= 60.0:
+            self._told = time.monotonic()
+            logs.event("error", "the prediction log cannot be written", target=self._target, error=str(error)[:300])
+
+
+def input_hash(inputs: Mapping[str, Array]) -> str:
+    """blake2b (16 bytes, hex) of names, types, shapes and values, the inputs in the order of their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(inputs):
+        array = inputs[name]
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        if array.dtype.kind == "O":
+            digest.update(msgspec.json.encode(array.tolist()))
+        else:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _values(array: Array) -> object:
+    return array.tolist() if array.size <= _MAX_VALUES else {"shape": list(array.shape)}
+
+
+def _parts(prediction: Prediction) -> dict[str, float]:
+    steps = (prediction.received, prediction.queued, prediction.started, prediction.finished, prediction.answered)
+    parts = {"total": _ms(prediction.answered - prediction.received)}
+    for name, begin, end in zip(("decode", "queue", "infer", "encode"), steps, steps[1:], strict=False):
+        if begin and end:
+            parts[name] = _ms(end - begin)
+    return parts
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000.0, 4)
+
+
+def preprocessing_hash(directory: Path) -> str:
+    """`preprocessing_hash` or `preprocessingHash` of the model's `model.json`; empty when it has none."""
+    try:
+        told = msgspec.json.decode((directory / "model.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if not isinstance(told, dict):
+        return ""
+    found = told.get("preprocessing_hash", told.get("preprocessingHash", ""))
+    return found[:200] if isinstance(found, str) else ""

@@ -93,10 +93,10 @@ def measure(peer: Peer, model: Path, seconds: float, cores: tuple[int | None, in
             found[f"failed{connections}"] = outcome.failed
             if outcome.answered:
                 found[f"cpu{connections}"] = spent / outcome.answered * 1e6
-        before = server.cpu()
+        before, began = server.cpu(), time.monotonic()
         outcome = load.open_loop(port, payloads, OPEN_RATE, seconds, cores[1])
         found |= {"open_p50": outcome.p50, "open_p99": outcome.p99, "open_failed": outcome.failed}
-        found["open_core"] = (server.cpu() - before) / seconds
+        found["open_core"] = (server.cpu() - before) / (time.monotonic() - began)
         found["mb"] = server.memory()
     return found
 
@@ -233,8 +233,10 @@ def main() -> int:
             for key in ("rps64", "p99_64", "open_p99"):
                 result[f"{name}_{served}_{key}"] = f"{figures.get(key, 0):.1f}"
     plot = ROOT / "build" / "bench" / "runtime.png"
-    picture(results, plot)
-    (plot.with_suffix(".json")).write_text(json.dumps(results, indent=1))
+    if any(results.values()):
+        picture({name: peers for name, peers in results.items() if peers}, plot)
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    plot.with_suffix(".json").write_text(json.dumps(results, indent=1))
     print(f"plot: {plot.relative_to(ROOT)}")
     print("RESULT", *(f"{key}={value}" for key, value in result.items()))
     return 0

@@ -33,7 +33,7 @@ if __name__ == "__main__":
     )
     here = str(pathlib.Path(__file__).parent)
     os.environ["PYTHONPATH"] = here
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", str(folder)])
+    os.execv(sys.executable, [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(folder)])
 
 from common import predict, session
 from mlserver import MLModel

@@ -11,6 +11,8 @@ from serinus_runtime.datatypes import NUMPY
 from serinus_runtime.engine import Signature, TensorSpec
 
 Schema = dict[str, Any]
+_OVERFLOW = {"FP16": 65520.0, "FP32": (2 - 2.0**-24) * 2.0**127}
+"""The least numbers that round to infinity."""
 _REFUSALS = {
     "400": "The request is wrong; the text says where",
     "413": "The body, or its number of rows, is too large",
@@ -27,22 +29,22 @@ def openapi(name: str, version: str, signature: Signature, about: About, *, rows
     infer = _asked(
         "Open Inference Protocol v2", _infer_request(signature, about.rule), _infer_answer(name, version, signature)
     )
-    infer["requestBody"]["content"]["application/octet-stream"] = {}
+    infer["description"] = "Tensors may also come and go as raw bytes: the protocol's binary tensor extension."
     paths: dict[str, Schema] = {
         f"/v2/models/{name}/infer": {"post": {**infer, "operationId": "infer"}},
         f"/v2/models/{name}/versions/{version}/infer": {"post": {**infer, "operationId": "inferVersion"}},
     }
     if rows:
-        row = _row(signature, about)
+        forms = _rows(signature, about)
         answer = _answer_row(signature, about.rule)
         predict = _asked(
             "Named columns: one object, or a list of them",
-            {"oneOf": [row, {"type": "array", "minItems": 1, "items": row}]},
+            {"anyOf": [*forms, *(_list(form) for form in forms)]},
             {"oneOf": [answer, {"type": "array", "minItems": 1, "items": answer}]},
         )
         predict["requestBody"]["content"]["application/json"]["example"] = _example(signature, about)
         paths = {"/predict": {"post": {**predict, "operationId": "predict"}}, **paths}
-        paths[f"/v1/models/{name}:predict"] = {"post": {**_v1(signature, about, row), "operationId": "predictV1"}}
+        paths[f"/v1/models/{name}:predict"] = {"post": {**_v1(signature, forms), "operationId": "predictV1"}}
     for path, operation, summary in (
         ("/v2", "server", "Server metadata"),
         ("/v2/health/live", "live", "Liveness"),
@@ -102,7 +104,11 @@ def _element(datatype: str, *, answer: bool = False) -> Schema:
         return {"type": "boolean"}
     if dtype.kind == "f":
         # NaN and infinities have no JSON.
-        return {"type": ["number", "null"]} if answer else {"type": "number"}
+        if answer:
+            return {"type": ["number", "null"]}
+        limit = _OVERFLOW.get(datatype)
+        more = {"exclusiveMinimum": -limit, "exclusiveMaximum": limit} if limit is not None else {}
+        return {"type": "number", **more}
     bits = dtype.itemsize * 8
     low, high = (0, (1 << bits) - 1) if dtype.kind == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     return {"type": "integer", "minimum": low, "maximum": high}
@@ -196,7 +202,12 @@ def _cell(spec: TensorSpec) -> Schema:
     return {"anyOf": [element, nested]} if tuple(shape) == (1,) else nested
 
 
-def _row(signature: Signature, about: About) -> Schema:
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "minItems": 1, "items": item}
+
+
+def _rows(signature: Signature, about: About) -> list[Schema]:
+    """The forms of a row; all rows of a list have the same."""
     columns: dict[str, Schema] = {}
     for spec in signature.inputs:
         if spec.name in about.columns:
@@ -205,8 +216,8 @@ def _row(signature: Signature, about: About) -> Schema:
             columns[spec.name] = _cell(spec)
     by_column = _object(columns)
     if not about.columns:
-        return by_column
-    return {"anyOf": [by_column, _object({spec.name: _cell(spec) for spec in signature.inputs})]}
+        return [by_column]
+    return [by_column, _object({spec.name: _cell(spec) for spec in signature.inputs})]
 
 
 def _example(signature: Signature, about: About) -> dict[str, object]:
@@ -237,8 +248,14 @@ def _answer_row(signature: Signature, rule: Rule | None) -> Schema:
     return _object(columns)
 
 
-def _v1(signature: Signature, about: About, row: Schema) -> Schema:
-    instance = {"anyOf": [row, _cell(signature.inputs[0])]} if len(signature.inputs) == 1 else row
+def _v1(signature: Signature, forms: list[Schema]) -> Schema:
+    if len(signature.inputs) == 1:
+        forms = [*forms, _cell(signature.inputs[0])]
+    columns = {
+        spec.name: {"type": "array", "minItems": 1, "items": _cell(spec)} for spec in signature.inputs if spec.shape
+    }
+    wholes = [_object(columns), *(columns.values() if len(columns) == 1 else ())]
+    signature_name = {"enum": ["serving_default", "", None]}
     return _asked(
         "Rows or columns, as clients of TF Serving and KServe send them",
         {
@@ -246,9 +263,17 @@ def _v1(signature: Signature, about: About, row: Schema) -> Schema:
                 {
                     "type": "object",
                     "required": ["instances"],
-                    "properties": {"instances": {"type": "array", "minItems": 1, "items": instance}},
+                    "properties": {
+                        "instances": {"anyOf": [_list(form) for form in forms]},
+                        "inputs": False,
+                        "signature_name": signature_name,
+                    },
                 },
-                {"type": "object", "required": ["inputs"]},
+                {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {"inputs": {"anyOf": wholes}, "instances": False, "signature_name": signature_name},
+                },
             ]
         },
         {

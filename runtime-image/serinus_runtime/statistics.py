@@ -42,11 +42,9 @@ class Statistics:
 
         done = sums.get("requests:200", 0)
         failed = sum(count for key, count in sums.items() if key.startswith("requests:")) - done
-        stages = {
-            stage: part(sums.get(f"count:{stage}", 0), sums.get(f"sum:{stage}", 0.0))
-            for stage in ("decode", "queue", "encode")
-        }
         wall = time.time() - (time.monotonic() - self.last) if self.last else 0.0
+        # One count for all parts: clients check that they agree, which the stages of requests under way would not.
+        stages = {stage: part(done, sums.get(f"sum:{stage}", 0.0)) for stage in ("decode", "queue", "encode")}
         return {
             "name": name,
             "version": version,
@@ -58,7 +56,7 @@ class Statistics:
                 "fail": part(failed, 0.0),
                 "queue": stages["queue"],
                 "compute_input": stages["decode"],
-                "compute_infer": part(stages["queue"]["count"], self.engine_seconds),
+                "compute_infer": part(done, self.engine_seconds),
                 "compute_output": stages["encode"],
                 "cache_hit": part(0, 0.0),
                 "cache_miss": part(0, 0.0),
@@ -85,8 +83,6 @@ def _sums(metrics: Metrics) -> Mapping[str, float]:
                 sums[f"requests:{sample.labels['code']}"] = sample.value
             elif sample.name == "serinus_request_duration_seconds_sum":
                 sums["duration"] = sample.value
-            elif sample.name.startswith("serinus_stage_duration_seconds_"):
-                kind = sample.name.rpartition("_")[2]
-                if kind in ("sum", "count"):
-                    sums[f"{kind}:{sample.labels['stage']}"] = sample.value
+            elif sample.name == "serinus_stage_duration_seconds_sum":
+                sums[f"sum:{sample.labels['stage']}"] = sample.value
     return sums

@@ -154,7 +154,7 @@ def picture(results: dict[str, dict[str, Figures]], path: Path) -> None:
     figure, axes = pyplot.subplots(len(results), 2, figsize=(11, 0.5 + 3.2 * len(results)), squeeze=False)
     for line, (model, peers) in zip(axes, results.items(), strict=True):
         names = sorted(peers, key=lambda name: peers[name].get("rps64", 0.0))
-        colours = ["#2a6f97" if name == "serinus" else "#b0b7bd" for name in names]
+        colours = ["#2a6f97" if name.startswith("serinus") else "#b0b7bd" for name in names]
         for axis, key, title in (
             (line[0], "rps64", f"{model}: requests/s at 64 connections"),
             (line[1], "open_p99", f"{model}: p99 ms at {OPEN_RATE:.0f}/s"),

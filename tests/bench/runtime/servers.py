@@ -44,7 +44,7 @@ def python_of(peer: Peer) -> Path:
     log = home.with_suffix(".log")
     with log.open("wb") as output:
         for command in (
-            [sys.executable, "-m", "venv", str(home)],
+            [_maker(peer), "-m", "venv", str(home)],
             [str(python), "-m", "pip", "install", "--disable-pip-version-check", *peer.requirements],
         ):
             done = subprocess.run(command, stdout=output, stderr=output, check=False, timeout=1800)
@@ -53,6 +53,10 @@ def python_of(peer: Peer) -> Path:
                 raise UnavailableError(f"pip could not install it: {words[-1][:200] if words else 'no output'}")
     (home / ".ready").touch()
     return python
+
+
+def _maker(peer: Peer) -> str:
+    return peer.interpreter if Path(peer.interpreter).is_file() else sys.executable
 
 
 class Running:
@@ -66,6 +70,7 @@ class Running:
         self._probe = probe
         self._process: subprocess.Popen[bytes]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
+        self._folder = tempfile.TemporaryDirectory()
         self._known: set[int] = set()
 
     def __enter__(self) -> Running:
@@ -77,7 +82,7 @@ class Running:
             "ORT_DISABLE_TELEMETRY": "1",
             "OMP_NUM_THREADS": "1",
         }
-        if self._peer.name == "serinus":
+        if self._peer.name.startswith("serinus"):
             command = [str(python), "-m", "serinus_runtime", "serve"]
             environment |= {
                 "PYTHONPATH": str(ROOT / "runtime-image"),
@@ -86,8 +91,9 @@ class Running:
                 "SERINUS_METRICS_PORT": str(self._port + 1),
                 "SERINUS_MODEL_DIR": str(self._model.parent),
                 "SERINUS_TERMINATION_LOG": os.devnull,
-                **{key: value for key, value in os.environ.items() if key.startswith("SERINUS_PREDICTION_LOG")},
             }
+            logfile = str(Path(self._folder.name) / "predictions.jsonl")
+            environment |= {key: logfile if value == "LOGFILE" else value for key, value in self._peer.settings}
         else:
             command = [str(python), str(SCRIPTS / self._peer.file), str(self._model), str(self._port)]
         if self._core is not None:
@@ -176,6 +182,7 @@ class Running:
                 time.sleep(0.05)
             tree = {pid for pid in tree if Path(f"/proc/{pid}").exists()}
         self._process.wait(10)
+        self._folder.cleanup()
         self._log.close()
 
 

@@ -36,6 +36,8 @@ class Model(msgspec.Struct):
     documents: Mapping[bytes, tuple[bytes, bytes]]
     """By path: content type and body."""
     statistics: Statistics
+    weight: int = 1
+    """Bytes of memory that a byte of a request's body can become while it waits."""
 
 
 class State:
@@ -255,7 +257,9 @@ class _Inference:
             self._queued = time.monotonic()
             metrics.observe_decode(self._queued - start)
             self._request = request
-            ticket = model.batcher.submit(request.inputs, request.rows, request.outputs, self._done)
+            # Raw tensors keep the whole body; strings and ids are not seen in the size of an array.
+            held = len(exchange.body) * model.weight
+            ticket = model.batcher.submit(request.inputs, request.rows, request.outputs, self._done, held=held)
         except InvalidRequestError as error:
             self._refuse("invalid", 400, str(error))
         except TooManyRowsError as error:

@@ -202,9 +202,12 @@ class Batcher:
         """Batches that are running."""
         return self._runner.instances - self._idle
 
-    def submit(self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...], done: Done) -> Ticket:
+    def submit(
+        self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...], done: Done, *, held: int = 0
+    ) -> Ticket:
         """Queues a request of `rows` rows; `done` is called once with its answer or with an exception.
 
+        `held`: bytes of memory that the request keeps while it waits, where that is more than its arrays say.
         More rows than a batch holds are run in slices. Raises QueueFullError or TooManyRowsError.
         """
         if rows > self._queue_rows:
@@ -218,6 +221,8 @@ class Batcher:
         else:
             nbytes = sum(array.nbytes for array in inputs.values())
             key = tuple(array.shape[1:] for array in inputs.values())
+        if held > nbytes:
+            nbytes = held
         if self._waiting_rows + rows > self._queue_rows or (
             self._waiting_rows and self._waiting_bytes + nbytes > self._queue_bytes
         ):

@@ -224,6 +224,29 @@ def test_a_full_queue_answers_429_and_recovers(engine: GateEngine) -> None:
         assert max(engine.batches) <= 2
 
 
+def test_what_waits_is_bounded_in_bytes_whatever_they_are(engine: GateEngine) -> None:
+    with Live(gated(engine), queue_max_bytes=100_000) as live, connect(live.port) as sock, Reader(sock) as reader:
+        engine.gate.clear()
+        sock.sendall(post(infer_body([1, 0, 0])))
+        assert engine.started.acquire(timeout=10)
+        head = json.dumps(
+            {
+                "id": "i" * 60_000,
+                "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12}}],
+            }
+        ).encode()
+        for body, header in (
+            (infer_body([2, 0, 0], id="i" * 60_000), "X-Nothing: 1"),
+            (head + bytes(12), f"Inference-Header-Content-Length: {len(head)}"),
+        ):
+            sock.sendall(post(body, header))
+        while live.metrics()['serinus_rejected_total{reason="queue_full"}'] < 1:
+            pass
+        assert live.metrics()["serinus_queue_depth"] == 1
+        engine.gate.set()
+        assert [reader.answer()[0] for _ in range(3)] == [200, 200, 429]
+
+
 def test_waiting_longer_than_the_queue_timeout_is_504(engine: GateEngine) -> None:
     with Live(gated(engine), queue_timeout=0.05, slo_latency=0.04) as live, connect(live.port) as sock:
         engine.gate.clear()

@@ -1,7 +1,8 @@
 """One JSON line per prediction: what was asked (as a hash), what was answered, by which bytes, in how much time.
 
-The event loop only puts a reference into a bounded buffer; a thread of its own makes the lines and writes them. A log
-that cannot keep up, or a disk that is full, costs lines, which are counted, and never a request.
+A line costs the event loop a few microseconds; a thread of its own does the writing, and makes the lines of large
+requests. (A thread that made all lines would fight the loop for the interpreter, and cost twice as much.) A log that
+cannot keep up, or a disk that is full, costs lines, which are counted, and never a request.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ OFF = "off"
 STDOUT = "stdout"
 REDACTED = "[redacted]"
 _GATHER_SECONDS = 0.05
-_LINES_PER_TURN = 16
-"""After so many lines the thread lets the event loop have the interpreter."""
+_INLINE_BYTES = 16 << 10
+"""Requests with more bytes of arrays than this are left to the thread as they are."""
+_WRITE_BYTES = 64 << 10
+"""Lines are joined up to about this size."""
 _MAX_VALUES = 256
 """Outputs, and sampled inputs, with more values than this are told by their shape only."""
 _REOPEN_SECONDS = 1.0
@@ -89,7 +92,7 @@ class PredictionLog:
         self._columns = columns or {}
         self._lines = lines
         self._size = size
-        self._waiting: deque[tuple[Prediction, int]] = deque()
+        self._waiting: deque[tuple[bytes | Prediction, int]] = deque()
         self._added = 0
         self._taken = 0
         self._failed = 0
@@ -117,8 +120,16 @@ class PredictionLog:
         if len(waiting) >= self._lines or self._added - self._taken + size > self._size:
             self.dropped += 1
             return
+        item: bytes | Prediction = prediction
+        if size <= _INLINE_BYTES:
+            try:
+                item = self.line(prediction)
+            except Exception as error:
+                self._trouble(1, error)
+                return
+            size = len(item)
         self._added += size
-        waiting.append((prediction, size))
+        waiting.append((item, size))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -187,11 +198,13 @@ class PredictionLog:
         waiting = self._waiting
         while waiting:
             lines: list[bytes] = []
-            for _ in range(min(len(waiting), _LINES_PER_TURN)):
-                prediction, size = waiting.popleft()
-                self._taken += size
+            size = 0
+            while waiting and size < _WRITE_BYTES:
+                item, held = waiting.popleft()
+                self._taken += held
                 try:
-                    lines.append(self.line(prediction))
+                    lines.append(item if isinstance(item, bytes) else self.line(item))
+                    size += len(lines[-1])
                 except Exception as error:
                     self._trouble(1, error)
             try:
@@ -199,8 +212,6 @@ class PredictionLog:
                 self.written += len(lines)
             except OSError as error:
                 self._trouble(len(lines), error)
-            # Gives the interpreter to the event loop if it is waiting for it.
-            time.sleep(0)
 
     def _write(self, data: bytes) -> None:
         file = self._open()

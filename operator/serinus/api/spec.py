@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from serinus.api.cel import Cel, quote, with_rules
 from serinus.api.texts import (
     LABEL_KEY,
+    ColumnName,
     ContainerImage,
     Digest,
     DnsLabel,
@@ -77,6 +78,22 @@ class Queue(ApiModel):
         Limits(Duration, "<=", "10m", "write 10m or less"),
     ] = Duration("1s")
     """Longest a request may wait in the queue; then it is answered 504."""
+
+
+class LogTarget(StrEnum):
+    OFF = "Off"
+    STDOUT = "Stdout"
+
+
+class PredictionLog(ApiModel):
+    """One JSON line per prediction: version, digest, input hash, scores, latency, request id."""
+
+    target: LogTarget = LogTarget.OFF
+    """Where lines go: Off, or Stdout of the model's container."""
+    payloads: Percent = Percent("0%")
+    """Share of the predictions whose inputs are written, too."""
+    redact: Annotated[list[ColumnName], Field(max_length=64)] = []
+    """Inputs, outputs and columns whose values are never written."""
 
 
 def _valid(value: str) -> str:
@@ -189,6 +206,8 @@ class Runtime(ApiModel):
     """Dynamic batching: requests that wait together run together."""
     queue: Queue = Queue()
     """Requests that may wait, and how long."""
+    prediction_log: PredictionLog = PredictionLog()
+    """A record of each prediction, for audits, drift and replay."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference call (ONNX Runtime intra-op)."""
     max_request_size: Annotated[

@@ -51,6 +51,12 @@ Hostname = Annotated[
 ]
 """A host name of a Gateway route; the first label may be *."""
 
+ColumnName = Annotated[
+    str,
+    Matching(r"^[A-Za-z0-9_]([-A-Za-z0-9_. ]*[A-Za-z0-9_])?$", "write a name as the model has it, without commas", 128),
+]
+"""The name of an input, an output or a column."""
+
 PathPrefix = Annotated[
     str,
     Matching(

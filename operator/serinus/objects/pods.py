@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from urllib.parse import urlsplit
 
+from serinus.api.spec import LogTarget, PredictionLog
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
@@ -140,9 +141,20 @@ def _environment(context: Context, revision: Revision, template: RuntimeTemplate
         "SERINUS_MAX_REQUEST_BYTES": str(round(runtime.max_request_size.number)),
         "SERINUS_DRAIN_DELAY": str(_with_unit(runtime.drain_delay)),
         "SERINUS_THREADS": str(runtime.threads),
+        **_prediction_log(runtime.prediction_log),
         **template.env,
     }
     return [{"name": key, "value": value} for key, value in values.items()]
+
+
+def _prediction_log(log: PredictionLog) -> dict[str, str]:
+    if log.target is LogTarget.OFF:
+        return {}
+    return {
+        "SERINUS_PREDICTION_LOG": log.target.value.lower(),
+        "SERINUS_PREDICTION_LOG_PAYLOADS": str(log.payloads.fraction),
+        "SERINUS_PREDICTION_LOG_REDACT": ",".join(log.redact),
+    }
 
 
 def _with_unit(duration: Duration) -> str:

@@ -66,6 +66,19 @@ def test_runtime_is_told_the_slo_and_what_it_serves() -> None:
     assert env["SERINUS_MAX_REQUEST_BYTES"] == str(4 * 2**20)
 
 
+def test_prediction_log_is_told_only_where_it_is_wanted() -> None:
+    def env(**runtime: Any) -> dict[str, str]:
+        (container,) = one(rendered(context(runtime=runtime)), "Deployment")["spec"]["template"]["spec"]["containers"]
+        return {entry["name"]: entry["value"] for entry in container["env"] if "PREDICTION_LOG" in entry["name"]}
+
+    assert env() == {}
+    assert env(predictionLog={"target": "Stdout", "payloads": "1%", "redact": ["amount", "card"]}) == {
+        "SERINUS_PREDICTION_LOG": "stdout",
+        "SERINUS_PREDICTION_LOG_PAYLOADS": "0.01",
+        "SERINUS_PREDICTION_LOG_REDACT": "amount,card",
+    }
+
+
 @pytest.mark.parametrize(
     ("limits", "surge"),
     [({}, {"maxSurge": "25%", "maxUnavailable": 0}), ({"nvidia.com/gpu": "1"}, {"maxSurge": 0, "maxUnavailable": 1})],

@@ -46,6 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: float = 20.0
     keep_alive: float = 3900.0
     max_connections: int = 8192
+    response_cache: int = 0
+    response_cache_ttl: float = 60.0
     prediction_log: str = "off"
     prediction_log_payloads: float = 0.0
     prediction_log_redact: frozenset[str] = frozenset()
@@ -106,6 +108,8 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         request_timeout=read("REQUEST_TIMEOUT", _duration(0.05, 86400), base.request_timeout),
         keep_alive=read("KEEP_ALIVE", _duration(0.05, 604800), base.keep_alive),
         max_connections=read("MAX_CONNECTIONS", _whole(1, 1_000_000), base.max_connections),
+        response_cache=read("RESPONSE_CACHE", parse_size, base.response_cache),
+        response_cache_ttl=read("RESPONSE_CACHE_TTL", _duration(0.001, 604800), base.response_cache_ttl),
         prediction_log=read("PREDICTION_LOG", _log_target, base.prediction_log),
         prediction_log_payloads=read("PREDICTION_LOG_PAYLOADS", _share, base.prediction_log_payloads),
         prediction_log_redact=read("PREDICTION_LOG_REDACT", _name_set, base.prediction_log_redact),

@@ -21,6 +21,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from serinus_runtime.cache import ResponseCache
+
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("decode", "queue", "infer", "encode")
 REJECTIONS = ("queue_full", "timeout", "draining", "not_ready", "too_large", "invalid")
@@ -74,6 +76,7 @@ class Metrics(Collector):
         self.inflight = 0
         self.load_seconds = 0.0
         self.queue_depth: Callable[[], int] = lambda: 0
+        self.cache: ResponseCache | None = None
         self.predictions: Callable[[], Mapping[str, int]] | None = None
         """Lines of the prediction log by what became of them; None: there is no log."""
         self._info: dict[str, str] | None = None
@@ -145,6 +148,10 @@ class Metrics(Collector):
         yield gauge("serinus_queue_depth", "Rows that wait for the engine", self.queue_depth())
         yield gauge("serinus_inflight_requests", "Inference requests not answered yet", self.inflight)
         yield gauge("serinus_model_load_seconds", "Time to verify, load and warm up the model", self.load_seconds)
+        if self.cache is not None:
+            counts = (("hit", self.cache.hits), ("miss", self.cache.misses))
+            yield counter("serinus_response_cache_requests", "Requests looked up in the cache", "outcome", counts)
+            yield gauge("serinus_response_cache_bytes", "Bytes of answers that are kept", self.cache.nbytes)
         if self.predictions is not None:
             yield counter(
                 "serinus_prediction_log_lines", "Lines of the prediction log, by what became of them", "outcome",

@@ -18,6 +18,7 @@ from serinus_runtime.about import About
 from serinus_runtime.about import read as read_about
 from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
 from serinus_runtime.batching import Batcher, Costs
+from serinus_runtime.cache import ResponseCache
 from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
 from serinus_runtime.documents import documents
@@ -182,6 +183,10 @@ class Server:
             model=config.model_name, digest=loaded.digest, runtime=loaded.engine.runtime, seconds=loaded.seconds
         )
         codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
+        if config.response_cache:
+            self.state.cache = self.metrics.cache = ResponseCache(
+                config.response_cache, config.response_cache_ttl, time.monotonic
+            )
         if config.prediction_log != predictionlog.OFF:
             self._open_prediction_log(loaded)
         self.state.alive = runner.alive

@@ -70,7 +70,7 @@ class Running:
         self._probe = probe
         self._process: subprocess.Popen[bytes]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._known: set[int] = set()
 
     def __enter__(self) -> Running:
@@ -81,6 +81,7 @@ class Running:
             "PYTHONDONTWRITEBYTECODE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": self._folder.name,
         }
         if self._peer.name.startswith("serinus"):
             command = [str(python), "-m", "serinus_runtime", "serve"]

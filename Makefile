@@ -8,11 +8,12 @@
 #   make lint      ruff, mypy, generated files current
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
+#   make bench-runtime, bench-operator   measurements; each ends with a RESULT line
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit api e2e lint crds lock down up bench-operator
+.PHONY: demo test unit api e2e lint crds lock down up bench-operator bench-runtime
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -44,6 +45,9 @@ api:
 
 e2e:
 	@SERINUS_REQUIRE_CLUSTER=1 $(STAGE) e2e $(PYTHON_ENV) -m pytest -q tests/e2e
+
+bench-runtime:
+	@$(STAGE) bench-runtime $(PYTHON_ENV) -m bench.runtime
 
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator

@@ -27,6 +27,7 @@ from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.http import HttpProtocol, Limits, Site
 from serinus_runtime.http.site import header_line
+from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import InferCodec
 from serinus_runtime.runner import LoopScheduler, ThreadRunner
@@ -36,6 +37,8 @@ from serinus_runtime.warmup import measure, warm_up
 _BACKLOG = 2048
 _LAST_REQUESTS_SECONDS = 0.25
 """How long connections stay open once nothing new is accepted, for requests that are already on the wire."""
+_HANDSHAKE_SECONDS = 0.05
+"""For handshakes that had begun when new ones were stopped."""
 _FINISH_SECONDS = 25.0
 _STRING_WEIGHT = 12
 """A string of two characters: five bytes of JSON, some sixty as an object with its place in an array."""
@@ -247,6 +250,8 @@ class Server:
 
     async def _stop_accepting(self) -> None:
         server, queued = self._servers[0], self._sockets[0]
+        refuse_new(queued)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
         server.close()
         loop = asyncio.get_running_loop()
         # Clients that the kernel has let in count as accepted: without this, closing the socket would reset them.

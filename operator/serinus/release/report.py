@@ -9,9 +9,10 @@ from serinus.release.conditions import Wanted, merge
 from serinus.release.observed import Input, Rates
 from serinus.release.revisions import Revision
 
-QUIET_CHANGE = 0.25
-"""Between releases the latency columns follow a change only when it is larger than this fraction: a settled
-ModelDeployment is not written to for noise."""
+NOTABLE_FACTOR = 2.0
+NOTABLE_SHARE = 0.1
+"""Between releases the latency and error columns follow a change only where it crosses the SLO, or where the figure
+doubles or halves by more than this share of its limit: a settled ModelDeployment is not written to for noise."""
 
 
 def report(given: Input, status: ModelDeploymentStatus, target: Revision) -> ModelDeploymentStatus:
@@ -115,11 +116,17 @@ def _differs(shown: Metrics, fresh: Metrics, slo: Slo) -> bool:
     if (shown.p99 is None) != (fresh.p99 is None) or (shown.error_rate is None) != (fresh.error_rate is None):
         return True
     if shown.p99 is not None and fresh.p99 is not None:
-        old, new, limit = Duration(shown.p99).seconds, Duration(fresh.p99).seconds, slo.p99.seconds
-        if (old > limit) != (new > limit) or abs(new - old) > QUIET_CHANGE * max(old, limit / 4):
+        old, new = Duration(shown.p99).seconds, Duration(fresh.p99).seconds
+        if _notable(old, new, slo.p99.seconds):
             return True
     if shown.error_rate is not None and fresh.error_rate is not None:
-        before, after = Percent(shown.error_rate).fraction, Percent(fresh.error_rate).fraction
-        limit = slo.error_rate.fraction
-        return (before > limit) != (after > limit) or abs(after - before) > QUIET_CHANGE * max(before, limit)
+        old, new = Percent(shown.error_rate).fraction, Percent(fresh.error_rate).fraction
+        return _notable(old, new, slo.error_rate.fraction)
     return False
+
+
+def _notable(old: float, new: float, limit: float) -> bool:
+    if (old > limit) != (new > limit):
+        return True
+    low, high = sorted((old, new))
+    return high > NOTABLE_FACTOR * low and high - low > NOTABLE_SHARE * limit

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,7 +19,7 @@ from serinus.cluster.events import Events
 from serinus.cluster.kinds import MODEL_DEPLOYMENT
 from serinus.cluster.store import Key, Store
 from serinus.evidence.book import Book
-from serinus.objects.context import Context, Settings
+from serinus.objects.context import Context, Object, Settings
 from serinus.objects.names import RETRY_ANNOTATION
 from serinus.objects.read import Children, observe, revision_number
 from serinus.objects.render import render
@@ -29,7 +28,6 @@ from serinus.release.machine import decide
 from serinus.release.observed import Decision, Input, Note
 
 log = logging.getLogger(__name__)
-Object = dict[str, Any]
 RESYNC = 600.0
 """Seconds after which a settled ModelDeployment is looked at again, lest a watch lost something."""
 

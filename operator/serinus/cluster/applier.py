@@ -10,10 +10,10 @@ from typing import Any
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.kinds import DEPLOYMENT
 from serinus.cluster.store import Key, Store
+from serinus.objects.context import Object
 from serinus.objects.render import Desired
 
 log = logging.getLogger(__name__)
-Object = dict[str, Any]
 
 
 class Applier:
@@ -55,10 +55,6 @@ class Applier:
             self._applied.pop(obj["metadata"]["uid"], None)
             writes += 1
         return writes
-
-    def forget(self, uid: str) -> None:
-        """Drops what is remembered of a deleted object."""
-        self._applied.pop(uid, None)
 
     async def _apply(self, obj: Object, known: Object | None) -> bool:
         wanted = _digest(obj)

@@ -15,11 +15,11 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from serinus.cluster.kinds import BY_KIND, Kind
+from serinus.objects.context import Object
 from serinus.objects.names import MANAGER
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 ATTEMPTS = 4
 FIRST_PAUSE = 0.2
@@ -40,8 +40,6 @@ class Api:
         self._client = client
         self._dynamic = DynamicClient(client)
         self._timeout = call_timeout
-        self.writes = 0
-        """Writing calls made so far."""
 
     @classmethod
     async def connect(cls) -> Self:
@@ -136,8 +134,6 @@ class Api:
                 raise
 
     async def _call(self, method: str, path: str, **params: Any) -> Object:
-        if method != "get":
-            self.writes += 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with asyncio.timeout(self._timeout):

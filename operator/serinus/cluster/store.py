@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serinus.api import KIND
+from serinus.objects.context import Object
 from serinus.objects.names import DEPLOYMENT_LABEL
 
-Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name of a ModelDeployment."""
 

@@ -182,8 +182,7 @@ class _Machine:
             self._enter(Phase.PROMOTING, weight=release.weight)
             return
         verdict = self._verdict(release, step)
-        if verdict.finding is Finding.FAIL:
-            self._roll_back(verdict.reason, verdict.message, verdict.message)
+        if self._condemned(verdict):
             return
         if release.weight != step.weight:
             self._raise_to(step)
@@ -226,11 +225,8 @@ class _Machine:
         if self.status.live is not None:
             if self._unhealthy(release):
                 return
-            if self.steps and release.evidence:
-                verdict = self._verdict(release, self.steps[-1])
-                if verdict.finding is Finding.FAIL:
-                    self._roll_back(verdict.reason, verdict.message, verdict.message)
-                    return
+            if self.steps and release.evidence and self._condemned(self._verdict(release, self.steps[-1])):
+                return
         live = self.given.observed.state(self.status.live.revision if self.status.live else None)
         candidate = self.given.observed.state(release.revision)
         needed = max(self._needed(100), 1)
@@ -366,6 +362,13 @@ class _Machine:
 
     def _verdict(self, release: ReleaseStatus, step: Step) -> Verdict:
         return self.judge.judge(release.candidate, release.live, self.spec.slo, step.min_requests)
+
+    def _condemned(self, verdict: Verdict) -> bool:
+        """Rolls back where the verdict is clear."""
+        if verdict.finding is not Finding.FAIL:
+            return False
+        self._roll_back(verdict.reason, verdict.message, verdict.message)
+        return True
 
     def _failure(self) -> Failure | None:
         state = self.given.observed.state(self._release.revision)

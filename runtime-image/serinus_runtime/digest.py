@@ -24,8 +24,9 @@ class UnsafeDirectoryError(ValueError):
 def manifest(directory: Path) -> bytes:
     """The SHA256SUMS text of `directory`, whether or not it holds such a file. Streams: memory does not grow with it.
 
-    Raises UnsafeDirectoryError for symbolic links, devices and the like, names with control characters, and
-    SHA256SUMS files below the top; OSError when something cannot be read.
+    Raises UnsafeDirectoryError for symbolic links, devices and the like, names with control characters, SHA256SUMS
+    files below the top, and a file `-` at the top, by which sha256sum means its standard input; OSError when something
+    cannot be read.
     """
     root = os.fsencode(directory)
     lines = []
@@ -87,6 +88,8 @@ def _files(root: bytes, below: bytes) -> Iterator[bytes]:
                 raise UnsafeDirectoryError(
                     f"{shown!r} is not a regular file (links are refused); put the file itself there"
                 )
+            elif path == b"-":
+                raise UnsafeDirectoryError("a file named '-' means standard input to sha256sum; rename it")
             elif entry.name != MANIFEST.encode():
                 yield path
             elif below:

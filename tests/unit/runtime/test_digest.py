@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serinus_runtime import digest
@@ -27,6 +27,7 @@ def _coreutils(directory: Path) -> bytes:
 
 @settings(max_examples=40, deadline=None)
 @given(_FILES, _FILES)
+@example(top={"-": b"0"}, below={"-": b"1"})
 def test_manifest_is_what_coreutils_print(top: dict[str, bytes], below: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / "m"
@@ -35,6 +36,10 @@ def test_manifest_is_what_coreutils_print(top: dict[str, bytes], below: dict[str
             for file, content in files.items():
                 if not (at / file).is_dir():
                     (at / file).write_bytes(content)
+        if "-" in top:
+            with pytest.raises(digest.UnsafeDirectoryError, match="standard input"):
+                digest.manifest(directory)
+            (directory / "-").unlink()
         expected = _coreutils(directory)
         assert digest.manifest(directory) == expected
         (directory / "SHA256SUMS").write_bytes(expected)

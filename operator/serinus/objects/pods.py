@@ -73,6 +73,7 @@ def pod_template(context: Context, revision: Revision) -> Object:
                 "resources": resources,
                 "ports": [
                     {"name": "http", "containerPort": template.http_port, "protocol": "TCP"},
+                    {"name": "grpc", "containerPort": template.grpc_port, "protocol": "TCP"},
                     {"name": "metrics", "containerPort": template.metrics_port, "protocol": "TCP"},
                 ],
                 **_probes(context, template),
@@ -132,6 +133,7 @@ def _environment(context: Context, revision: Revision, template: RuntimeTemplate
         "SERINUS_MODEL_DIGEST": revision.model.digest,
         "SERINUS_MODEL_DIR": template.model_dir,
         "SERINUS_HTTP_PORT": str(template.http_port),
+        "SERINUS_GRPC_PORT": str(template.grpc_port),
         "SERINUS_METRICS_PORT": str(template.metrics_port),
         "SERINUS_BATCH_MAX_SIZE": str(runtime.batching.max_size),
         "SERINUS_BATCH_MAX_DELAY": str(_with_unit(runtime.batching.max_delay)),

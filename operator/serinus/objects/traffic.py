@@ -6,11 +6,18 @@ from collections.abc import Mapping
 
 from serinus.objects import names
 from serinus.objects.context import Context, Object
-from serinus.objects.workload import SERVICE_PORT
+from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
+
+GRPC_PATH = "/inference.GRPCInferenceService"
+"""Path prefix of the Open Inference Protocol's gRPC service."""
 
 
 def http_route(context: Context, weights: Mapping[str, int]) -> Object:
     """The route that users come by. Name and hostnames never change during a release, only weights do.
+
+    gRPC is a second rule of the same object, not a GRPCRoute: the Gateway API forbids the two kinds to share a hostname,
+    and one write must move all traffic. With a path prefix of its own a ModelDeployment shares its hostname, and what
+    gRPC calls then cannot be told apart by path: it is left to the Service.
 
     Raises:
         ValueError: the ModelDeployment declares no route.
@@ -27,22 +34,10 @@ def http_route(context: Context, weights: Mapping[str, int]) -> Object:
             }
             for parent in route.parent_refs
         ],
-        "rules": [
-            {
-                "matches": [{"path": {"type": "PathPrefix", "value": route.path}}],
-                "backendRefs": [
-                    {
-                        "group": "",
-                        "kind": "Service",
-                        "name": names.child(context.name, revision),
-                        "port": SERVICE_PORT,
-                        "weight": weight,
-                    }
-                    for revision, weight in weights.items()
-                ],
-            }
-        ],
+        "rules": [_rule(context, route.path, SERVICE_PORT, weights)],
     }
+    if route.path == "/":
+        spec["rules"].append(_rule(context, GRPC_PATH, GRPC_PORT, weights))
     if route.hostnames:
         spec["hostnames"] = list(route.hostnames)
     return {
@@ -50,6 +45,22 @@ def http_route(context: Context, weights: Mapping[str, int]) -> Object:
         "kind": "HTTPRoute",
         "metadata": context.metadata(context.name),
         "spec": spec,
+    }
+
+
+def _rule(context: Context, path: str, port: int, weights: Mapping[str, int]) -> Object:
+    return {
+        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+        "backendRefs": [
+            {
+                "group": "",
+                "kind": "Service",
+                "name": names.child(context.name, revision),
+                "port": port,
+                "weight": weight,
+            }
+            for revision, weight in weights.items()
+        ],
     }
 
 

@@ -12,6 +12,7 @@ from serinus.release.observed import RevisionPlan
 from serinus.release.revisions import Revision
 
 SERVICE_PORT = 80
+GRPC_PORT = 8081
 DEFAULT_METRICS = (ScalingMetric(type=MetricType.CPU, target=70),)
 POD_METRICS = {
     MetricType.QUEUE_DEPTH: "serinus_queue_depth",
@@ -61,7 +62,17 @@ def service(context: Context, name: str, revision: str) -> Object:
         "metadata": context.metadata(name, revision),
         "spec": {
             "selector": names.selector(context.name, revision),
-            "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [
+                {"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"},
+                {
+                    "name": "grpc",
+                    "port": GRPC_PORT,
+                    "targetPort": "grpc",
+                    "protocol": "TCP",
+                    # Tells gateways to speak HTTP/2 to the pods.
+                    "appProtocol": "kubernetes.io/h2c",
+                },
+            ],
         },
     }
 

@@ -16,6 +16,7 @@ class RuntimeTemplate:
     fetch: tuple[str, ...] = ("fetch",)
     """Arguments that download and verify the model, in an init container."""
     http_port: int = 8080
+    grpc_port: int = 8081
     metrics_port: int = 8082
     live_path: str = "/v2/health/live"
     ready_path: str = "/v2/health/ready"

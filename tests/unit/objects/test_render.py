@@ -161,3 +161,24 @@ def test_pod_monitor_replaces_annotations() -> None:
     assert (
         one(rendered(ctx), "Deployment")["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == "8082"
     )
+
+
+def test_grpc_goes_by_the_same_weights_in_the_same_object() -> None:
+    ctx = context()
+    desired = rendered(ctx, weight=100)
+    http, grpc = one(desired, "HTTPRoute")["spec"]["rules"]
+    assert grpc["matches"] == [{"path": {"type": "PathPrefix", "value": "/inference.GRPCInferenceService"}}]
+    assert [(ref["name"], ref["weight"]) for ref in grpc["backendRefs"]] == [
+        (ref["name"], ref["weight"]) for ref in http["backendRefs"]
+    ]
+    (port,) = [port for port in one(desired, "Service", "fraud")["spec"]["ports"] if port["name"] == "grpc"]
+    assert {ref["port"] for ref in grpc["backendRefs"]} == {port["port"]}
+    assert port["appProtocol"] == "kubernetes.io/h2c", "gateways speak HTTP/1.1 to pods unless told otherwise"
+    container = one(desired, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "grpc", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
+    assert {"name": "SERINUS_GRPC_PORT", "value": "8081"} in container["env"]
+
+
+def test_a_path_prefix_leaves_grpc_to_the_service() -> None:
+    ctx = context(route={"parentRefs": [{"name": "public"}], "path": "/fraud"})
+    assert len(one(rendered(ctx), "HTTPRoute")["spec"]["rules"]) == 1

@@ -15,9 +15,9 @@ GRPC_PATH = "/inference.GRPCInferenceService"
 def http_route(context: Context, weights: Mapping[str, int]) -> Object:
     """The route that users come by. Name and hostnames never change during a release, only weights do.
 
-    gRPC is a second rule of the same object, not a GRPCRoute: the Gateway API forbids the two kinds to share a hostname,
-    and one write must move all traffic. With a path prefix of its own a ModelDeployment shares its hostname, and what
-    gRPC calls then cannot be told apart by path: it is left to the Service.
+    gRPC is a second rule of the same object, not a GRPCRoute: the Gateway API forbids the two kinds to share a
+    hostname, and one write must move all traffic. With a path prefix of its own a ModelDeployment shares its hostname,
+    and gRPC calls cannot be told apart by path there: they are left to the Service.
 
     Raises:
         ValueError: the ModelDeployment declares no route.

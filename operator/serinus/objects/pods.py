@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from urllib.parse import urlsplit
 
-from serinus.api.spec import LogTarget, PredictionLog
+from serinus.api.runtime import LogTarget, PredictionLog
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object

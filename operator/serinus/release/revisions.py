@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from serinus.api.spec import Model, ModelDeploymentSpec, Runtime
+from serinus.api.runtime import Runtime
+from serinus.api.spec import Model, ModelDeploymentSpec
 from serinus.api.status import RevisionRef
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' safe alphabet: no vowels, no look-alikes

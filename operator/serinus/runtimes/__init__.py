@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serinus.api.spec import Engine
+from serinus.api.runtime import Engine
 from serinus.runtimes import onnx
 from serinus.runtimes.base import RuntimeTemplate
 

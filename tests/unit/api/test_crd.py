@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel
 
 from serinus.api import crd
+from serinus.api.base import ApiModel
 from serinus.api.cel import KEY
 from serinus.api.schema import structural
-from serinus.api.spec import ApiModel
 
 ROOT = Path(__file__).parents[3]
 

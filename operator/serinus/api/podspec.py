@@ -9,7 +9,7 @@ from pydantic import Field
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel, quote
-from serinus.api.texts import LabelKey, LabelValue
+from serinus.api.texts import EnvName, LabelKey, LabelValue
 from serinus.api.units import Quantity
 
 
@@ -50,6 +50,15 @@ class Resources(ApiModel):
             field_path=".requests",
         ),
     )
+
+
+class EnvVar(ApiModel):
+    """An environment variable. Secrets do not belong here: mount them."""
+
+    name: EnvName
+    """Name of the variable."""
+    value: Annotated[str, Field(max_length=4096)] = ""
+    """Its value."""
 
 
 class TolerationOperator(StrEnum):

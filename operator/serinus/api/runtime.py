@@ -9,9 +9,30 @@ from pydantic import Field
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel, quote
-from serinus.api.podspec import PullPolicy, Resources, Toleration
-from serinus.api.texts import LABEL_KEY, ColumnName, ContainerImage, DnsName, LabelValue
+from serinus.api.podspec import EnvVar, PullPolicy, Resources, Toleration
+from serinus.api.texts import (
+    LABEL_KEY,
+    Argument,
+    ColumnName,
+    ContainerImage,
+    DnsName,
+    LabelValue,
+    PathPrefix,
+    SecretKey,
+)
 from serinus.api.units import Duration, Limits, Percent, Quantity
+
+RESERVED = tuple(
+    f"SERINUS_{name}"
+    for name in (
+        "NAMESPACE", "DEPLOYMENT", "REVISION", "MODEL_NAME", "MODEL_VERSION", "MODEL_URI", "MODEL_DIGEST", "MODEL_DIR",
+        "HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "BATCH_MAX_SIZE", "BATCH_MAX_DELAY", "QUEUE_MAX_LENGTH",
+        "QUEUE_TIMEOUT", "SLO_LATENCY", "MAX_REQUEST_BYTES", "DRAIN_DELAY", "THREADS", "PREDICTION_LOG_PAYLOADS",
+        "PREDICTION_LOG_REDACT", "RESPONSE_CACHE", "RESPONSE_CACHE_TTL", "API_KEYS_FILE", "ENGINE", "PROXY_URL",
+        "PROXY_HEALTH", "PROXY_CONCURRENCY",
+    )
+)  # fmt: skip
+"""Variables of the runtime that the operator sets itself."""
 
 
 class Batching(ApiModel):
@@ -54,8 +75,75 @@ class PredictionLog(ApiModel):
     """Inputs, outputs and columns whose values are never written."""
 
 
+class ResponseCache(ApiModel):
+    """Answers that are remembered, by the model's digest and the exact input."""
+
+    size: Annotated[
+        Quantity,
+        Limits(Quantity, ">=", "64Ki", "write bytes, at least 64Ki, for example 64Mi"),
+        Limits(Quantity, "<=", "64Gi", "write 64Gi or less, and raise resources.limits.memory by as much"),
+    ]
+    """Most memory that answers may take in each pod."""
+    ttl: Annotated[
+        Duration,
+        Limits(Duration, ">", "0", "write a time above 0, for example 60s"),
+        Limits(Duration, "<=", "1w", "write 1w or less"),
+    ] = Duration("60s")
+    """How long an answer is remembered."""
+
+
+class ApiKeys(ApiModel):
+    """Keys that clients must show, from a Secret in the same namespace. Pods notice when it changes."""
+
+    secret_name: DnsName
+    """Name of the Secret."""
+    key: SecretKey = "keys"
+    """Key in the Secret: one client per line, or JSON (docs/runtime/limits.md)."""
+
+
+class EngineContainer(ApiModel):
+    """The container of an engine that runs beside the runtime, which stands in front of it."""
+
+    image: ContainerImage
+    """Container image of the engine."""
+    image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    """When nodes pull the image."""
+    command: Annotated[list[Argument], Field(max_length=64)] = []
+    """Entry point. Defaults to what the engine's template says, else to the image's own."""
+    args: Annotated[list[Argument], Field(max_length=256)] = []
+    """Arguments behind those of the engine's template."""
+    env: Annotated[list[EnvVar], Field(max_length=64)] = []
+    """Environment of the engine. $(SERINUS_MODEL_DIR), $(SERINUS_MODEL_NAME) and $(SERINUS_ENGINE_PORT) are known."""
+    port: Annotated[
+        int,
+        Field(ge=1024, le=65535),
+        Cel("!(self in [8080, 8081, 8082])", "8080, 8081 and 8082 are the runtime's own ports: write another"),
+    ] = 9000
+    """Port of the engine on the pod's loopback address."""
+    health_path: PathPrefix | None = None
+    """Answers 200 when the engine is ready. Defaults to what the engine's template says."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Requests that the engine works on at once; more wait in the runtime's queue."""
+    resources: Resources = Resources()
+    """CPU, memory and devices of the engine's container."""
+
+
 class Engine(StrEnum):
     ONNX = "onnx"
+    PROXY = "proxy"
+    TRITON = "triton"
+    TF_SERVING = "tfserving"
+    VLLM = "vllm"
+    TGI = "tgi"
+    TENSORRT_LLM = "tensorrt-llm"
+    BENTOML = "bentoml"
+    RAY_SERVE = "rayserve"
+
+
+IN_IMAGE = (Engine.ONNX,)
+"""Engines of the bundled image."""
+BESIDE = tuple(engine for engine in Engine if engine not in IN_IMAGE)
+"""Engines that run in a container of their own, with the runtime in front."""
 
 
 def _default(model: type[ApiModel], name: str) -> str:
@@ -86,6 +174,16 @@ class Runtime(ApiModel):
     """Requests that may wait, and how long."""
     prediction_log: PredictionLog = PredictionLog()
     """A record of each prediction, for audits, drift and replay."""
+    response_cache: ResponseCache | None = None
+    """Remember answers. Left out: nothing is remembered."""
+    api_keys: ApiKeys | None = None
+    """Let only clients with a key in. Left out: everybody who reaches the pods."""
+    engine: EngineContainer | None = None
+    """The engine's own container, for every engine but onnx."""
+    env: Annotated[list[EnvVar], Field(max_length=64)] = []
+    """More settings of the runtime, SERINUS_* and OTEL_* (docs/runtime). What has its own field is refused here."""
+    secrets: Annotated[list[DnsName], Field(max_length=16)] = []
+    """Secrets mounted read-only at /etc/serinus/secrets/NAME, for settings that name a file."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference call (ONNX Runtime intra-op)."""
     max_request_size: Annotated[
@@ -124,5 +222,22 @@ class Runtime(ApiModel):
             "batching.maxDelay must be below queue.timeout, or requests expire while they wait for company: "
             "lower maxDelay or raise timeout",
             field_path=".batching",
+        ),
+        Cel(
+            f"(self.?name.orValue('onnx') in [{', '.join(quote(engine.value) for engine in BESIDE)}])"
+            " == has(self.engine)",
+            "engine describes the container beside the runtime: write runtime.engine.image for every engine but onnx, "
+            "and remove runtime.engine for onnx",
+            field_path=".engine",
+        ),
+        Cel(
+            "!has(self.env) || self.env.all(a, self.env.exists_one(b, a.name == b.name))",
+            "each variable only once: remove the repeated entry",
+            field_path=".env",
+        ),
+        Cel(
+            f"!has(self.env) || self.env.all(e, !(e.name in [{', '.join(quote(name) for name in RESERVED)}]))",
+            "this variable has a field of its own, or is the operator's: use the field",
+            field_path=".env",
         ),
     )

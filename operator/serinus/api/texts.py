@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from pydantic import Field
+
 from serinus.api.cel import Matching, quote
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -67,6 +69,19 @@ PathPrefix = Annotated[
     ),
 ]
 """The path prefix of a Gateway route."""
+
+Argument = Annotated[str, Field(max_length=1024)]
+"""One word of a command line."""
+
+EnvName = Annotated[
+    str, Matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "write a name of letters, digits and _, such as SERINUS_INSTANCES", 128)
+]
+"""The name of an environment variable."""
+
+SecretKey = Annotated[
+    str, Matching(r"^[-._a-zA-Z0-9]+$", "write a key as Secrets have it: letters, digits, '-', '_' and '.'", 253)
+]
+"""A key of a Secret's data."""
 
 LabelKey = Annotated[
     str,

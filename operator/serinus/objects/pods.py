@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from urllib.parse import urlsplit
 
-from serinus.api.runtime import LogTarget, PredictionLog
-from serinus.api.units import Duration
+from serinus.api.runtime import Runtime
 from serinus.objects import names
 from serinus.objects.context import Context, Object
+from serinus.objects.engine import SHARED_MEMORY, UNPRIVILEGED, engine_container, resources_of
+from serinus.objects.environment import SECRETS_MOUNT, environment
 from serinus.release.revisions import Revision
 from serinus.runtimes import TEMPLATES
 from serinus.runtimes.base import RuntimeTemplate
 
 USER = 65532
 CLAIM_MOUNT = "/mnt/pvc"
-DEFAULT_REQUESTS = {"cpu": "250m", "memory": "256Mi"}
 
 
 def pod_template(context: Context, revision: Revision) -> Object:
@@ -28,13 +28,8 @@ def pod_template(context: Context, revision: Revision) -> Object:
     }
     shared: Object = {
         **image,
-        "env": _environment(context, revision, template),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "env": environment(context, revision),
+        "securityContext": {**UNPRIVILEGED, "readOnlyRootFilesystem": True},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     mounts: list[Object] = [{"name": "models", "mountPath": "/models"}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
@@ -43,7 +38,15 @@ def pod_template(context: Context, revision: Revision) -> Object:
     if claim := claim_of(revision.model.uri):
         volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
         fetch_mounts = [*mounts, {"name": "claim", "mountPath": CLAIM_MOUNT, "readOnly": True}]
-    resources = _resources(revision)
+    for number, secret in enumerate(secrets_of(runtime)):
+        name = f"secret-{number}"
+        volumes.append({"name": name, "secret": {"secretName": secret}})
+        mounts = [*mounts, {"name": name, "mountPath": f"{SECRETS_MOUNT}/{secret}", "readOnly": True}]
+    resources = resources_of(runtime.resources)
+    beside = []
+    if runtime.engine and template.beside:
+        beside = [engine_container(context, revision, runtime.engine, template.beside)]
+        volumes.append(SHARED_MEMORY)
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -62,7 +65,8 @@ def pod_template(context: Context, revision: Revision) -> Object:
                 "args": list(template.fetch),
                 "volumeMounts": fetch_mounts,
                 "resources": _without_devices(resources),
-            }
+            },
+            *beside,
         ],
         "containers": [
             {
@@ -118,59 +122,15 @@ def claim_of(uri: str) -> str | None:
 
 def uses_devices(revision: Revision) -> bool:
     """Whether its pods ask for an extended resource such as a GPU."""
-    return any("/" in key for key in revision.runtime.resources.limits)
-
-
-def _environment(context: Context, revision: Revision, template: RuntimeTemplate) -> list[Object]:
     runtime = revision.runtime
-    values = {
-        "SERINUS_NAMESPACE": context.namespace,
-        "SERINUS_DEPLOYMENT": context.name,
-        "SERINUS_REVISION": revision.name,
-        "SERINUS_MODEL_NAME": revision.model.name or context.name,
-        "SERINUS_MODEL_VERSION": revision.version,
-        "SERINUS_MODEL_URI": revision.model.uri,
-        "SERINUS_MODEL_DIGEST": revision.model.digest,
-        "SERINUS_MODEL_DIR": template.model_dir,
-        "SERINUS_HTTP_PORT": str(template.http_port),
-        "SERINUS_GRPC_PORT": str(template.grpc_port),
-        "SERINUS_METRICS_PORT": str(template.metrics_port),
-        "SERINUS_BATCH_MAX_SIZE": str(runtime.batching.max_size),
-        "SERINUS_BATCH_MAX_DELAY": str(_with_unit(runtime.batching.max_delay)),
-        "SERINUS_QUEUE_MAX_LENGTH": str(runtime.queue.max_length),
-        "SERINUS_QUEUE_TIMEOUT": str(_with_unit(runtime.queue.timeout)),
-        "SERINUS_SLO_LATENCY": str(_with_unit(context.spec.slo.p99)),
-        "SERINUS_MAX_REQUEST_BYTES": str(round(runtime.max_request_size.number)),
-        "SERINUS_DRAIN_DELAY": str(_with_unit(runtime.drain_delay)),
-        "SERINUS_THREADS": str(runtime.threads),
-        **_prediction_log(runtime.prediction_log),
-        **template.env,
-    }
-    return [{"name": key, "value": value} for key, value in values.items()]
+    limits = [*runtime.resources.limits, *(runtime.engine.resources.limits if runtime.engine else ())]
+    return any("/" in key for key in limits)
 
 
-def _prediction_log(log: PredictionLog) -> dict[str, str]:
-    if log.target is LogTarget.OFF:
-        return {}
-    return {
-        "SERINUS_PREDICTION_LOG": log.target.value.lower(),
-        "SERINUS_PREDICTION_LOG_PAYLOADS": str(log.payloads.fraction),
-        "SERINUS_PREDICTION_LOG_REDACT": ",".join(log.redact),
-    }
-
-
-def _with_unit(duration: Duration) -> str:
-    return "0s" if duration == "0" else duration
-
-
-def _resources(revision: Revision) -> Object:
-    declared = revision.runtime.resources
-    limits = {key: str(value) for key, value in declared.limits.items()}
-    requests = {key: str(value) for key, value in declared.requests.items()}
-    for key, value in DEFAULT_REQUESTS.items():
-        if key not in limits:
-            requests.setdefault(key, value)
-    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+def secrets_of(runtime: Runtime) -> list[str]:
+    """The Secrets that are mounted into the runtime's container."""
+    named = [runtime.api_keys.secret_name] if runtime.api_keys else []
+    return list(dict.fromkeys([*named, *runtime.secrets]))
 
 
 def _without_devices(resources: Object) -> Object:

@@ -7,6 +7,21 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Beside:
+    """How an engine is started in a container of its own, on the pod's loopback address only where it can be.
+
+    `$(SERINUS_MODEL_DIR)`, `$(SERINUS_MODEL_NAME)` and `$(SERINUS_ENGINE_PORT)` are filled in by the kubelet.
+    """
+
+    command: tuple[str, ...] = ()
+    """Entry point; empty: the image's own."""
+    args: tuple[str, ...] = ()
+    health_path: str = "/v2/health/ready"
+    """Answers 200 when the engine can serve."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RuntimeTemplate:
     """How to run one engine. Every engine has the same front, so ports, probes and metric names are shared."""
 
@@ -23,4 +38,6 @@ class RuntimeTemplate:
     metrics_path: str = "/metrics"
     model_dir: str = "/models/model"
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment that only this engine needs."""
+    """Environment of the runtime that only this engine needs."""
+    beside: Beside | None = None
+    """The engine's own container; None where the bundled image holds the engine."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from serinus.api.runtime import BESIDE as BESIDE_ENGINES
+from serinus.api.runtime import Engine
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.objects.context import Context, Settings
 from serinus.objects.read import Children
@@ -182,3 +185,88 @@ def test_grpc_goes_by_the_same_weights_in_the_same_object() -> None:
 def test_a_path_prefix_leaves_grpc_to_the_service() -> None:
     ctx = context(route={"parentRefs": [{"name": "public"}], "path": "/fraud"})
     assert len(one(rendered(ctx), "HTTPRoute")["spec"]["rules"]) == 1
+
+
+BESIDE = {
+    "name": "vllm",
+    "engine": {
+        "image": "example.com/vllm:1",
+        "args": ["--max-model-len=8192"],
+        "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    },
+}
+
+
+def pod(ctx: Context) -> dict[str, Any]:
+    spec: dict[str, Any] = one(rendered(ctx), "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def test_an_engine_beside_is_a_sidecar_that_outlives_the_drain() -> None:
+    spec = pod(context(runtime=BESIDE))
+    fetch, engine = spec["initContainers"]
+    assert fetch["name"] == "fetch-model", "the engine starts with a model that is verified"
+    assert (engine["name"], engine["restartPolicy"]) == ("engine", "Always")
+    assert engine["command"] == ["vllm", "serve"]
+    assert "--host=127.0.0.1" in engine["args"], "nobody gets past the runtime"
+    assert engine["args"][-1] == "--max-model-len=8192"
+    assert engine["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in engine["volumeMounts"]
+    assert engine["securityContext"]["runAsNonRoot"] is True
+    assert engine["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    (front,) = spec["containers"]
+    told = {item["name"]: item["value"] for item in front["env"]}
+    assert told["SERINUS_ENGINE"] == "proxy"
+    assert told["SERINUS_PROXY_URL"] == "http://127.0.0.1:9000"
+    assert told["SERINUS_PROXY_HEALTH"] == "/health"
+    assert "nvidia.com/gpu" not in front["resources"].get("limits", {})
+
+
+def test_devices_of_an_engine_beside_make_room_before_a_surge() -> None:
+    strategy = one(rendered(context(runtime=BESIDE)), "Deployment")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_every_engine_has_a_template_that_can_be_started(engine: Engine) -> None:
+    beside = engine in BESIDE_ENGINES
+    runtime = {"name": engine.value} | ({"engine": {"image": "example.com/e:1"}} if beside else {})
+    spec = pod(context(runtime=runtime))
+    assert [container["name"] for container in spec["initContainers"]] == ["fetch-model", *["engine"] * beside]
+    defined = {item["name"] for item in spec["containers"][0]["env"]}
+    for container in spec["initContainers"][1:]:
+        known = {item["name"] for item in container["env"]}
+        for text in (*container.get("command", ()), *container["args"]):
+            assert set(re.findall(r"\$\((\w+)\)", text)) <= known
+    for item in spec["containers"][0]["env"]:
+        assert set(re.findall(r"\$\((\w+)\)", item["value"])) <= defined
+
+
+def test_the_runtime_is_told_only_what_is_asked_for() -> None:
+    plain = {item["name"] for item in pod(context())["containers"][0]["env"]}
+    asked = pod(
+        context(
+            runtime={
+                "responseCache": {"size": "1Mi"},
+                "apiKeys": {"secretName": "clients"},
+                "env": [{"name": "SERINUS_INSTANCES", "value": "2"}],
+                "secrets": ["tls", "clients"],
+            }
+        )
+    )
+    (container,) = asked["containers"]
+    told = {item["name"]: item["value"] for item in container["env"]}
+    assert set(told) - plain == {
+        "SERINUS_RESPONSE_CACHE",
+        "SERINUS_RESPONSE_CACHE_TTL",
+        "SERINUS_API_KEYS_FILE",
+        "SERINUS_INSTANCES",
+    }
+    assert told["SERINUS_RESPONSE_CACHE"] == str(1 << 20)
+    assert told["SERINUS_API_KEYS_FILE"] == "/etc/serinus/secrets/clients/keys"
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/etc/serinus/secrets/clients", "/etc/serinus/secrets/tls"} <= mounted
+    fetched = {mount["mountPath"] for mount in asked["initContainers"][0]["volumeMounts"]}
+    assert not any("secrets" in path for path in fetched), "who fetches needs no secrets of clients"
+    assert {volume["secret"]["secretName"] for volume in asked["volumes"] if "secret" in volume} == {"clients", "tls"}

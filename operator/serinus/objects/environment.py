@@ -1,0 +1,78 @@
+"""What the runtime's container is told: its environment, from a revision and the ModelDeployment."""
+
+from __future__ import annotations
+
+from serinus.api.runtime import LogTarget, Runtime
+from serinus.api.units import Duration
+from serinus.objects.context import Context, Object
+from serinus.release.revisions import Revision
+from serinus.runtimes import TEMPLATES
+from serinus.runtimes.base import RuntimeTemplate
+
+SECRETS_MOUNT = "/etc/serinus/secrets"
+
+
+def environment(context: Context, revision: Revision) -> list[Object]:
+    """Variables of the runtime. Later ones may refer to earlier ones as `$(NAME)`."""
+    runtime, template = revision.runtime, TEMPLATES[revision.runtime.name]
+    values = {
+        "SERINUS_NAMESPACE": context.namespace,
+        "SERINUS_DEPLOYMENT": context.name,
+        "SERINUS_REVISION": revision.name,
+        "SERINUS_MODEL_NAME": revision.model.name or context.name,
+        "SERINUS_MODEL_VERSION": revision.version,
+        "SERINUS_MODEL_URI": revision.model.uri,
+        "SERINUS_MODEL_DIGEST": revision.model.digest,
+        "SERINUS_MODEL_DIR": template.model_dir,
+        "SERINUS_HTTP_PORT": str(template.http_port),
+        "SERINUS_GRPC_PORT": str(template.grpc_port),
+        "SERINUS_METRICS_PORT": str(template.metrics_port),
+        "SERINUS_BATCH_MAX_SIZE": str(runtime.batching.max_size),
+        "SERINUS_BATCH_MAX_DELAY": _with_unit(runtime.batching.max_delay),
+        "SERINUS_QUEUE_MAX_LENGTH": str(runtime.queue.max_length),
+        "SERINUS_QUEUE_TIMEOUT": _with_unit(runtime.queue.timeout),
+        "SERINUS_SLO_LATENCY": _with_unit(context.spec.slo.p99),
+        "SERINUS_MAX_REQUEST_BYTES": str(round(runtime.max_request_size.number)),
+        "SERINUS_DRAIN_DELAY": _with_unit(runtime.drain_delay),
+        "SERINUS_THREADS": str(runtime.threads),
+        **_options(runtime),
+        **_beside(runtime, template),
+        **template.env,
+        **{variable.name: variable.value for variable in runtime.env},
+    }
+    return [{"name": key, "value": value} for key, value in values.items()]
+
+
+def _options(runtime: Runtime) -> dict[str, str]:
+    """Only what is asked for: a variable more would restart every model when the operator is upgraded."""
+    values: dict[str, str] = {}
+    log = runtime.prediction_log
+    if log.target is not LogTarget.OFF:
+        values |= {
+            "SERINUS_PREDICTION_LOG": log.target.value.lower(),
+            "SERINUS_PREDICTION_LOG_PAYLOADS": str(log.payloads.fraction),
+            "SERINUS_PREDICTION_LOG_REDACT": ",".join(log.redact),
+        }
+    if cache := runtime.response_cache:
+        values |= {
+            "SERINUS_RESPONSE_CACHE": str(round(cache.size.number)),
+            "SERINUS_RESPONSE_CACHE_TTL": _with_unit(cache.ttl),
+        }
+    if keys := runtime.api_keys:
+        values["SERINUS_API_KEYS_FILE"] = f"{SECRETS_MOUNT}/{keys.secret_name}/{keys.key}"
+    return values
+
+
+def _beside(runtime: Runtime, template: RuntimeTemplate) -> dict[str, str]:
+    if runtime.engine is None or template.beside is None:
+        return {}
+    return {
+        "SERINUS_ENGINE": "proxy",
+        "SERINUS_PROXY_URL": f"http://127.0.0.1:{runtime.engine.port}",
+        "SERINUS_PROXY_HEALTH": runtime.engine.health_path or template.beside.health_path,
+        "SERINUS_PROXY_CONCURRENCY": str(runtime.engine.concurrency),
+    }
+
+
+def _with_unit(duration: Duration) -> str:
+    return "0s" if duration == "0" else str(duration)

@@ -34,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     http_port: int = 8080
     metrics_port: int = 8082
+    engine: str = "auto"
     threads: int = 1
     batch_max_size: int = 32
     batch_max_delay: float = 0.0
@@ -96,6 +97,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         host=read("HOST", str, base.host),
         http_port=read("HTTP_PORT", _whole(0, 65535), base.http_port),
         metrics_port=read("METRICS_PORT", _whole(0, 65535), base.metrics_port),
+        engine=read("ENGINE", str, base.engine),
         threads=read("THREADS", _whole(1, 1024), base.threads),
         batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from serinus_runtime.about import About, has_rows
-from serinus_runtime.engine import Signature, TensorSpec
+from serinus_runtime.engine import Engine, Signature, TensorSpec
 from serinus_runtime.http import JSON
 from serinus_runtime.openapi import openapi
 from serinus_runtime.page import HTML
@@ -24,10 +24,10 @@ def paths(name: str, version: str) -> frozenset[bytes]:
 
 
 def documents(
-    name: str, version: str, platform: str, signature: Signature, about: About, max_batch: int
+    name: str, version: str, engine: Engine, signature: Signature, about: About, max_batch: int
 ) -> Mapping[bytes, tuple[bytes, bytes]]:
     """By path: content type and body."""
-    config = msgspec.json.encode(_config(name, version, platform, signature, about, max_batch))
+    config = msgspec.json.encode(_config(name, version, engine, signature, about, max_batch))
     described = msgspec.json.encode(openapi(name, version, signature, about, rows=has_rows(signature)))
     model = f"/v2/models/{name}"
     return {
@@ -39,7 +39,7 @@ def documents(
 
 
 def _config(
-    name: str, version: str, platform: str, signature: Signature, about: About, max_batch: int
+    name: str, version: str, engine: Engine, signature: Signature, about: About, max_batch: int
 ) -> dict[str, object]:
     """The model's configuration in Triton's words: dims without the row, where there are rows."""
 
@@ -49,13 +49,15 @@ def _config(
 
     config: dict[str, object] = {
         "name": name,
-        "platform": platform,
-        "backend": "onnxruntime",
+        "platform": engine.platform,
+        "backend": engine.backend,
         "version_policy": {"specific": {"versions": [version]}},
         "max_batch_size": max_batch if signature.batched else 0,
         "input": [tensor(spec) for spec in signature.inputs],
         "output": [tensor(spec) for spec in signature.outputs],
+        "instance_group": [{"count": engine.instances}],
     }
+    parameters = {key: {"string_value": text} for key, text in {"runtime": engine.runtime, **engine.details}.items()}
     if signature.batched:
         config["dynamic_batching"] = {}
     if about.rule is not None:
@@ -65,5 +67,6 @@ def _config(
             "thresholds": dict(about.rule.steps),
             "otherwise": about.rule.otherwise,
         }
-        config["parameters"] = {"decision": {"string_value": msgspec.json.encode(rule).decode()}}
+        parameters["decision"] = {"string_value": msgspec.json.encode(rule).decode()}
+    config["parameters"] = parameters
     return config

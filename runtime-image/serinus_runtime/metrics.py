@@ -79,6 +79,8 @@ class Metrics(Collector):
         self.cache: ResponseCache | None = None
         self.predictions: Callable[[], Mapping[str, int]] | None = None
         """Lines of the prediction log by what became of them; None: there is no log."""
+        self.collect_engine: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
+        """The engine's own metrics."""
         self._info: dict[str, str] | None = None
         self.observe_decode = self._stages["decode"].observe
         self.observe_queue = self._stages["queue"].observe
@@ -157,6 +159,8 @@ class Metrics(Collector):
                 "serinus_prediction_log_lines", "Lines of the prediction log, by what became of them", "outcome",
                 tuple(self.predictions().items()),
             )  # fmt: skip
+        if self.collect_engine is not None:
+            yield from self.collect_engine(names, values)
         if self._info is not None:
             info = InfoMetricFamily("serinus_model", "The model that is served", labels=names)
             info.add_metric(values, self._info)

@@ -22,7 +22,8 @@ from serinus_runtime.cache import ResponseCache
 from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
 from serinus_runtime.documents import documents
-from serinus_runtime.engine import Engine, Signature, onnx
+from serinus_runtime.engine import Engine, Signature
+from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.http import HttpProtocol, Limits, Site
@@ -60,10 +61,14 @@ def load_model(config: Config) -> Loaded:
     """Verifies, loads and warms up the model of `config`. Takes its time. Raises FailureError."""
     started = time.monotonic()
     digest = verify(config.model_dir, config.model_digest)
-    engine = onnx.load(config.model_dir, config.threads)
-    signature = warm_up(engine, config.batch_max_size)
-    costs = measure(engine, signature, config.batch_max_size)
-    about = read_about(config.model_dir, signature)
+    engine = open_engine(config)
+    try:
+        signature = warm_up(engine, config.batch_max_size)
+        costs = measure(engine, signature, config.batch_max_size) if engine.inline else {}
+        about = read_about(config.model_dir, signature)
+    except BaseException:
+        engine.close()
+        raise
     return Loaded(engine, signature, digest, time.monotonic() - started, about, costs)
 
 
@@ -95,6 +100,7 @@ class Server:
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._runner: ThreadRunner | None = None
+        self._engine: Engine | None = None
         self.http_port = 0
         self.metrics_port = 0
 
@@ -156,7 +162,7 @@ class Server:
 
     def serve(self, loaded: Loaded) -> None:
         """Takes a warm model into service: ready from now on."""
-        config, loop = self._config, asyncio.get_running_loop()
+        config, loop, engine = self._config, asyncio.get_running_loop(), loaded.engine
         runner = ThreadRunner(loop)
         statistics = Statistics()
         max_size = min(config.batch_max_size, config.queue_max_length)
@@ -166,7 +172,7 @@ class Server:
             statistics.batch(rows, seconds)
 
         batcher = Batcher(
-            loaded.engine.run,
+            engine.run,
             runner,
             LoopScheduler(loop),
             batched=loaded.signature.batched,
@@ -179,11 +185,12 @@ class Server:
             soon=loop.call_soon,
             costs=Costs(loaded.costs),
         )
-        self._runner = runner
+        self._runner, self._engine = runner, engine
         self._site.set_common_headers(self._headers(loaded.digest))
         self.metrics.queue_depth = lambda: batcher.waiting_rows
+        self.metrics.collect_engine = engine.collect
         self.metrics.loaded(
-            model=config.model_name, digest=loaded.digest, runtime=loaded.engine.runtime, seconds=loaded.seconds
+            model=config.model_name, digest=loaded.digest, runtime=engine.runtime, seconds=loaded.seconds
         )
         codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
         if config.response_cache:
@@ -192,14 +199,14 @@ class Server:
             )
         if config.prediction_log != predictionlog.OFF:
             self._open_prediction_log(loaded)
-        self.state.alive = runner.alive
-        signature, about, platform = loaded.signature, loaded.about, "onnx_onnxv1"
+        self.state.alive = lambda: runner.alive() and engine.alive()
+        signature, about = loaded.signature, loaded.about
         self.state.model = Model(
             codec,
             batcher,
-            platform,
+            engine.platform,
             {"infer": codec, "v1": PredictV1(signature, about), "predict": Predict(signature, about)},
-            documents(config.model_name, config.model_version, platform, signature, about, max_size),
+            documents(config.model_name, config.model_version, engine, signature, about, max_size),
             statistics,
             _STRING_WEIGHT if any(spec.datatype == "BYTES" for spec in signature.inputs) else 1,
         )
@@ -276,6 +283,8 @@ class Server:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         if self._runner is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
+        if self._engine is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._engine.close)
         await asyncio.sleep(0)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 import numpy as np
+from prometheus_client.core import Metric
 
 from serinus_runtime.datatypes import NUMPY, Array
 
@@ -32,7 +33,10 @@ class EngineError(Exception):
 
 
 class Engine(Protocol):
-    """A loaded model. `run` is called from one thread at a time and should release the GIL while it computes."""
+    """A loaded model. An engine inherits from this class and so has what it does not say itself.
+
+    `run` is called from up to `instances` threads at the same time and should release the GIL while it computes.
+    """
 
     @property
     def signature(self) -> Signature:
@@ -42,8 +46,43 @@ class Engine(Protocol):
     def runtime(self) -> str:
         """Name and version of the library that runs the model, such as `onnxruntime-1.26.0`."""
 
+    @property
+    def platform(self) -> str:
+        """What the model's metadata calls the format, in Triton's words where it has one, such as `onnx_onnxv1`."""
+
+    @property
+    def backend(self) -> str:
+        """What the model's configuration calls the engine, such as `onnxruntime`."""
+
+    @property
+    def instances(self) -> int:
+        """How many batches may run at the same time."""
+        return 1
+
+    @property
+    def inline(self) -> bool:
+        """True when `run` computes in this thread and so may run on the event loop where it is cheap."""
+        return True
+
+    @property
+    def details(self) -> Mapping[str, str]:
+        """What else the model's configuration shows under `parameters`, such as the devices in use."""
+        return {}
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs, in that order, for one batch. Raises EngineError."""
+
+    def alive(self) -> bool:
+        """False when nothing can be answered any more and only a new process would help. Must not block."""
+        return True
+
+    def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
+        """Metric families of the engine's own; `names` and `values` are the labels that every sample must carry."""
+        return ()
+
+    def close(self) -> None:
+        """Gives back processes, threads and memory. Called once, from any thread; may take seconds."""
+        return
 
 
 def synthetic_inputs(signature: Signature, rows: int) -> dict[str, Array]:

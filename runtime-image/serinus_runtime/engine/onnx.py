@@ -9,8 +9,9 @@ from typing import Any
 
 import onnxruntime
 
+from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
-from serinus_runtime.engine.base import EngineError, Signature, TensorSpec
+from serinus_runtime.engine.base import Engine, EngineError, Signature, TensorSpec
 from serinus_runtime.failures import FailureError, Reason
 
 MODEL_FILE = "model.onnx"
@@ -33,8 +34,11 @@ _DATATYPES = {
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """One ONNX Runtime session on the CPU."""
+
+    platform = "onnx_onnxv1"
+    backend = "onnxruntime"
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session
@@ -57,6 +61,11 @@ class OnnxEngine:
         except Exception as error:
             raise EngineError(_first_line(error)) from error
         return answers
+
+
+def open_engine(config: Config) -> OnnxEngine:
+    """The model in `config.model_dir`. Raises FailureError."""
+    return load(config.model_dir, config.threads)
 
 
 def load(directory: Path, threads: int = 1) -> OnnxEngine:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import NUMPY, Array
-from serinus_runtime.engine import EngineError, Signature, TensorSpec
+from serinus_runtime.engine import Engine, EngineError, Signature, TensorSpec
 from serinus_runtime.server import Loaded, Server
 
 _T = TypeVar("_T")
@@ -156,11 +156,13 @@ def mixing_model(directory: Path) -> Path:
     )
 
 
-class GateEngine:
+class GateEngine(Engine):
     """Sums rows like `sum_model`, but only while `gate` is set; `started` is released by each batch."""
 
     signature = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),), batched=True)
     runtime = "gate-1"
+    platform = "gate"
+    backend = "gate"
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -8,12 +8,12 @@
 #   make lint      ruff, mypy, generated files current
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
-#   make bench-runtime, bench-operator   measurements; each ends with a RESULT line
+#   make bench-runtime, bench-operator, bench-overload   measurements; each ends with a RESULT line
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit api e2e lint crds lock down up bench-operator bench-runtime
+.PHONY: demo test unit api e2e lint crds lock down up bench-operator bench-runtime bench-overload
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -48,6 +48,9 @@ e2e:
 
 bench-runtime:
 	@$(STAGE) bench-runtime $(PYTHON_ENV) -m bench.runtime
+
+bench-overload:
+	@$(STAGE) bench-overload $(PYTHON_ENV) -m bench.runtime.overload
 
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator

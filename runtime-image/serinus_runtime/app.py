@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from serinus_runtime import __version__, documents, logs
-from serinus_runtime.batching import Answer, Batcher, QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
-from serinus_runtime.cache import ResponseCache
-from serinus_runtime.engine import EngineError
-from serinus_runtime.http import JSON, Exchange
+from serinus_runtime.http import Exchange
+from serinus_runtime.inference import LOADING, Inference
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
-from serinus_runtime.oip import Front, InferCodec, InferRequest, InvalidRequestError
-from serinus_runtime.predictionlog import Prediction, PredictionLog, input_hash
-from serinus_runtime.statistics import Statistics
+from serinus_runtime.state import State
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
-_ENCODINGS = (b"", b"identity")
 _EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-_LOADING = "the model is still loading"
 _GUARDED = "this server serves the one model that it was started with: to serve another, start another server with it"
 Handler = Callable[[Exchange], None]
-
-
-class Model(msgspec.Struct):
-    """A model that is ready to answer."""
-
-    codec: InferCodec
-    batcher: Batcher
-    platform: str
-    fronts: Mapping[str, Front]
-    """By what `_ask_paths` call it: how else the model can be asked."""
-    documents: Mapping[bytes, tuple[bytes, bytes]]
-    """By path: content type and body."""
-    statistics: Statistics
-    weight: int = 1
-    """Bytes of memory that a byte of a request's body can become while it waits."""
-
-
-class State:
-    """What the process is doing, as its probes tell it."""
-
-    def __init__(self) -> None:
-        self.model: Model | None = None
-        self.predictions: PredictionLog | None = None
-        self.cache: ResponseCache | None = None
-        self.draining = False
-        self.refusing = False
-        """True once the drain delay is over: requests that still arrive are answered 503."""
-        self.alive: Callable[[], bool] = lambda: True
-
-    @property
-    def ready(self) -> bool:
-        """True after warm-up and before the drain."""
-        return self.model is not None and not self.draining and self.alive()
 
 
 class InferenceApp:
@@ -112,7 +72,7 @@ class InferenceApp:
                 if exchange.method == b"POST":
                     model = self._state.model
                     front = model.fronts[ask] if model is not None else None
-                    _Inference(exchange, self._state, self._metrics, front).begin()
+                    Inference(exchange, self._state, self._metrics, front).begin()
                 else:
                     _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
             elif (handler := self._gets.get(path)) is not None:
@@ -155,14 +115,14 @@ class InferenceApp:
     def _metadata(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
+            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
         else:
             exchange.respond(200, model.codec.metadata(self._name, self._version, model.platform))
 
     def _document(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
+            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
         else:
             path = exchange.path
             content_type, body = model.documents[unquote_to_bytes(path) if b"%" in path else path]
@@ -171,7 +131,7 @@ class InferenceApp:
     def _stats(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, _LOADING, b"retry-after: 1\r\n")
+            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
         else:
             entry = model.statistics.describe(self._name, self._version, self._metrics)
             _json(exchange, 200, {"model_stats": [entry]})
@@ -188,7 +148,7 @@ class InferenceApp:
                 return
         entry = {"name": self._name, "version": self._version, "state": "READY", "reason": ""}
         if not ready:
-            entry |= {"state": "UNAVAILABLE", "reason": "draining" if self._state.draining else _LOADING}
+            entry |= {"state": "UNAVAILABLE", "reason": "draining" if self._state.draining else LOADING}
         _json(exchange, 200, [entry] if ready or not wanted else [])
 
     def _guarded(self, exchange: Exchange) -> None:
@@ -219,145 +179,6 @@ class InferenceApp:
         else:
             text = "no such path; see /v2"
         _error(exchange, 404, text)
-
-
-class _Inference:
-    """One inference request on its way."""
-
-    __slots__ = (
-        "_answer",
-        "_cache_key",
-        "_exchange",
-        "_front",
-        "_metrics",
-        "_model",
-        "_queued",
-        "_request",
-        "_state",
-        "_ticket",
-    )
-
-    def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
-        self._exchange = exchange
-        self._state = state
-        self._metrics = metrics
-        self._model: Model | None = state.model
-        self._front = front
-        self._request: InferRequest | None = None
-        self._ticket: Ticket
-        self._answer: Answer | None = None
-        self._cache_key: Hashable = None
-        self._queued = 0.0
-
-    def begin(self) -> None:
-        """Checks, decodes and queues the request."""
-        exchange, metrics, model, front = self._exchange, self._metrics, self._model, self._front
-        metrics.inflight += 1
-        if model is None or front is None:
-            self._refuse("not_ready", 503, _LOADING, b"retry-after: 1\r\n")
-            return
-        if self._state.refusing:
-            exchange.close = True
-            self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
-            return
-        if b"content-encoding" in exchange.headers and exchange.headers[b"content-encoding"] not in _ENCODINGS:
-            self._refuse("invalid", 415, "compressed bodies are not supported: send it as it is")
-            return
-        start = time.monotonic()
-        try:
-            # In overload, refusing must cost less than decoding.
-            model.batcher.refuse_if_full()
-            request = front.read(exchange.body, exchange.headers)
-            self._queued = time.monotonic()
-            metrics.observe_decode(self._queued - start)
-            self._request = request
-            if (cache := self._state.cache) is not None:
-                self._cache_key = (input_hash(request.inputs), request.outputs)
-                if (known := cache.get(self._cache_key)) is not None:
-                    self._done(Answer({name: known[name] for name in request.outputs}, self._queued, self._queued))
-                    return
-            # Raw tensors keep the whole body; strings and ids are not seen in the size of an array.
-            held = len(exchange.body) * model.weight
-            ticket = model.batcher.submit(request.inputs, request.rows, request.outputs, self._done, held=held)
-        except InvalidRequestError as error:
-            self._refuse("invalid", 400, str(error))
-        except TooManyRowsError as error:
-            self._refuse("too_large", 413, str(error))
-        except QueueFullError as error:
-            self._refuse(
-                "queue_full",
-                429,
-                "the queue is full: try again later",
-                b"retry-after: %d\r\n" % max(1, round(error.retry_after)),
-            )
-        except Exception as error:
-            logs.event("error", "an inference request failed", error=repr(error))
-            self._finish(500, b'{"error":"internal error"}')
-        else:
-            exchange.body = b""
-            if exchange.answer is None:
-                self._ticket = ticket
-                exchange.on_gone = self._gone
-
-    def _gone(self) -> None:
-        self._ticket.cancel()
-        self._metrics.inflight -= 1
-
-    def _done(self, answer: Answer | Exception) -> None:
-        metrics = self._metrics
-        if isinstance(answer, Answer):
-            self._answer = answer
-            metrics.observe_queue(answer.started - self._queued)
-            assert self._model is not None
-            self._model.statistics.answered(answer.started, answer.finished)
-            start = time.monotonic()
-            assert self._front is not None
-            assert self._request is not None
-            try:
-                body, content_type, headers = self._front.reply(self._request, answer.outputs)
-            except Exception as error:
-                logs.event("error", "an answer could not be encoded", error=repr(error))
-                self._finish(500, b'{"error":"the answer could not be encoded"}')
-                return
-            metrics.observe_encode(time.monotonic() - start)
-            if (cache := self._state.cache) is not None and answer.finished > answer.started:
-                cache.put(self._cache_key, answer.outputs)
-            self._finish(200, body, headers, content_type)
-        elif isinstance(answer, QueueTimeoutError):
-            self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
-        else:
-            text = f"the model failed: {answer}" if isinstance(answer, EngineError) else "internal error"
-            logs.event("error", "inference failed", error=repr(answer)[:500])
-            self._finish(500, msgspec.json.encode({"error": text}))
-
-    def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
-        self._metrics.rejected[reason] += 1
-        self._finish(status, msgspec.json.encode({"error": message}), headers)
-
-    def _finish(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON) -> None:
-        exchange, metrics = self._exchange, self._metrics
-        metrics.inflight -= 1
-        metrics.answered(status, time.monotonic() - exchange.received)
-        exchange.respond(status, body, content_type, headers)
-        if self._state.predictions is not None:
-            self._log(self._state.predictions, status)
-
-    def _log(self, predictions: PredictionLog, status: int) -> None:
-        exchange, request, answer = self._exchange, self._request, self._answer
-        predictions.add(
-            Prediction(
-                code=status,
-                request_id=exchange.request_id,
-                received=exchange.received,
-                queued=self._queued,
-                started=answer.started if answer is not None else 0.0,
-                finished=answer.finished if answer is not None else 0.0,
-                answered=time.monotonic(),
-                rows=request.rows if request is not None else 0,
-                inputs=request.inputs if request is not None else None,
-                outputs=answer.outputs if answer is not None else None,
-            )
-        )
 
 
 class MetricsApp:

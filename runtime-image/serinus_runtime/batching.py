@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
+from serinus_runtime.costs import Costs
 from serinus_runtime.datatypes import Array
+from serinus_runtime.tickets import Answer, Call, Done, Run, Ticket, run_batch, sliced
+
+__all__ = ["Answer", "Batcher", "QueueFullError", "QueueTimeoutError", "Ticket", "TooManyRowsError"]
 
 _TIMER_SLACK = 0.0005
 """Seconds by which a timer may fire early: event loop timers have a resolution of a millisecond."""
 _ARRIVALS_REMEMBERED = 0.2
 """Weight of the newest gap in the moving average of gaps between arrivals."""
-INLINE_SECONDS = 0.001
-"""How long the event loop may be held by inference in one go, and what a batch may cost to run there at all."""
 _MAX_SKIPS = 256
 """After waits in vain, at most so many requests are sent without waiting before it is tried again."""
 
@@ -73,77 +73,7 @@ class Runner(Protocol):
         """Runs `work`, which never raises, then calls `done` on the event loop's thread."""
 
 
-class Costs:
-    """What batches cost in seconds by their size, and so which of them may run on the event loop.
-
-    It begins with what warm-up measured and follows what is seen later, since trees cost more on real inputs than on
-    zeros. One measurement counts as at most four times the estimate: the process may have been off its core.
-    """
-
-    def __init__(self, measured: Mapping[int, float] | None = None, budget: float = INLINE_SECONDS) -> None:
-        self.budget = budget
-        self._seconds: list[float] = []
-        for rows, seconds in sorted((measured or {}).items()):
-            self._seconds += [seconds] * (rows.bit_length() - len(self._seconds))
-        self._warm = tuple(self._seconds)
-
-    def inline(self, rows: int) -> bool:
-        """True when `rows` rows can run on the event loop without being felt."""
-        if not self._seconds:
-            return False
-        size = (rows - 1).bit_length()
-        return size < len(self._seconds) and self._seconds[size] <= self.budget
-
-    def ran_inline(self, rows: int, seconds: float) -> None:
-        """A batch took `seconds` on the loop."""
-        size = (rows - 1).bit_length()
-        known = self._seconds[size]
-        self._seconds[size] = known + 0.05 * (min(seconds, 4 * known) - known)
-
-    def ran_elsewhere(self, rows: int) -> None:
-        """A batch ran on the runner: an estimate that a bad hour has driven up comes down again."""
-        size = (rows - 1).bit_length()
-        if size < len(self._seconds):
-            self._seconds[size] += 0.02 * (self._warm[size] - self._seconds[size])
-
-
-class Answer:
-    """What a caller gets: the outputs by name, and when (on the scheduler's clock) the work began and ended."""
-
-    __slots__ = ("finished", "outputs", "started")
-
-    def __init__(self, outputs: dict[str, Array], started: float, finished: float) -> None:
-        self.outputs = outputs
-        self.started = started
-        self.finished = finished
-
-
-Done = Callable[[Answer | Exception], None]
-Run = Callable[[Mapping[str, Array], Sequence[str]], list[Array]]
 Observe = Callable[[int, float], None]
-
-
-class Ticket:
-    """A request in the batcher. `cancel` when the caller has gone: rows that have not been sent yet are not run."""
-
-    __slots__ = ("cancelled", "done", "enqueued", "inputs", "key", "nbytes", "outputs", "result", "rows")
-
-    def __init__(
-        self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...], key: Hashable, nbytes: int, done: Done
-    ) -> None:
-        self.inputs = inputs
-        self.rows = rows
-        self.outputs = outputs
-        self.key = key
-        self.nbytes = nbytes
-        self.done = done
-        self.enqueued = 0.0
-        self.cancelled = False
-        self.result: list[Array] | Exception | None = None
-
-    def cancel(self) -> None:
-        """Forgets the caller: `done` is not called any more."""
-        self.cancelled = True
 
 
 class Batcher:
@@ -203,41 +133,56 @@ class Batcher:
         return self._runner.instances - self._idle
 
     def submit(
-        self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...], done: Done, *, held: int = 0
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        outputs: tuple[str, ...],
+        done: Done,
+        *,
+        held: int = 0,
+        priority: int = 0,
+        deadline: float | None = None,
     ) -> Ticket:
-        """Queues a request of `rows` rows; `done` is called once with its answer or with an exception.
+        """`put` for callers that have a function: `done` is called once with the answer or with an exception."""
+        ticket = Call(inputs, rows, outputs, done)
+        ticket.held, ticket.priority, ticket.deadline = held, priority, deadline
+        self.put(ticket)
+        return ticket
 
-        `held`: bytes of memory that the request keeps while it waits, where that is more than its arrays say.
-        More rows than a batch holds are run in slices. Raises QueueFullError or TooManyRowsError.
+    def put(self, ticket: Ticket) -> None:
+        """Queues a request; its `done` is called once. More rows than a batch holds are run in slices.
+
+        `ticket.held` is raised to what its arrays take. Raises QueueFullError or TooManyRowsError.
         """
+        now = ticket.enqueued = self._scheduler.now()
+        rows = ticket.rows
         if rows > self._queue_rows:
             raise TooManyRowsError(
                 f"{rows} rows in one request; at most {self._queue_rows} can wait: send them in parts"
             )
+        inputs = ticket.inputs
         if len(inputs) == 1:
             (array,) = inputs.values()
             nbytes = array.nbytes
-            key: Hashable = array.shape[1:]
+            ticket.key = array.shape[1:]
         else:
             nbytes = sum(array.nbytes for array in inputs.values())
-            key = tuple(array.shape[1:] for array in inputs.values())
-        if held > nbytes:
-            nbytes = held
+            ticket.key = tuple(array.shape[1:] for array in inputs.values())
+        if nbytes > ticket.held:
+            ticket.held = nbytes
         if self._waiting_rows + rows > self._queue_rows or (
-            self._waiting_rows and self._waiting_bytes + nbytes > self._queue_bytes
+            self._waiting_rows and self._waiting_bytes + ticket.held > self._queue_bytes
         ):
             raise QueueFullError(self._retry_after())
-        ticket = Ticket(inputs, rows, outputs, key, nbytes, done)
-        now = self._scheduler.now()
         self._gap += _ARRIVALS_REMEMBERED * (min(now - self._last_arrival, 1.0) - self._gap)
         self._last_arrival = now
         if rows > self._max_size and self._batched:
-            for part in self._slices(ticket):
-                self._enqueue(part, now)
+            for part in sliced(ticket, self._max_size):
+                part.enqueued = now
+                self._enqueue(part)
         else:
-            self._enqueue(ticket, now)
+            self._enqueue(ticket)
         self._pump_soon()
-        return ticket
 
     def refuse_if_full(self) -> None:
         """Raises QueueFullError when the queue cannot take a single row."""
@@ -248,38 +193,7 @@ class Batcher:
         batches = -(-self._waiting_rows // self._max_size)
         return batches * self._batch_seconds / self._runner.instances
 
-    def _slices(self, whole: Ticket) -> list[Ticket]:
-        starts = range(0, whole.rows, self._max_size)
-        parts: list[dict[str, Array] | None] = [None] * len(starts)
-        first = [float("inf")]
-
-        def collector(index: int) -> Done:
-            def done(answer: Answer | Exception) -> None:
-                if whole.cancelled:
-                    return
-                if isinstance(answer, Exception):
-                    whole.cancelled = True
-                    whole.done(answer)
-                    return
-                parts[index] = answer.outputs
-                first[0] = min(first[0], answer.started)
-                ready = [part for part in parts if part is not None]
-                if len(ready) == len(parts):
-                    joined: dict[str, Array] = {
-                        name: np.concatenate([part[name] for part in ready]) for name in whole.outputs
-                    }
-                    whole.done(Answer(joined, first[0], answer.finished))
-
-            return done
-
-        return [
-            _Slice(whole, {name: array[at : at + self._max_size] for name, array in whole.inputs.items()},
-                   min(self._max_size, whole.rows - at), collector(index))
-            for index, at in enumerate(starts)
-        ]  # fmt: skip
-
-    def _enqueue(self, ticket: Ticket, now: float) -> None:
-        ticket.enqueued = now
+    def _enqueue(self, ticket: Ticket) -> None:
         group = self._groups.get(ticket.key)
         if group is None:
             group = self._groups[ticket.key] = deque()
@@ -287,7 +201,7 @@ class Batcher:
         group.append(ticket)
         self._group_rows[ticket.key] += ticket.rows
         self._waiting_rows += ticket.rows
-        self._waiting_bytes += ticket.nbytes
+        self._waiting_bytes += ticket.held
 
     def _pump_soon(self) -> None:
         if self._soon is None:
@@ -303,7 +217,7 @@ class Batcher:
     def _pump(self) -> None:
         """Sends what may be sent, then sets the timer for what must happen next."""
         expired: list[Ticket] = []
-        answered: list[tuple[list[Ticket], float, float]] = []
+        answered: list[Ticket] = []
         held = 0.0
         while self._idle and self._groups:
             if held >= self._costs.budget:
@@ -317,17 +231,15 @@ class Batcher:
             if not batch:
                 continue
             if self._soon is not None and self._costs.inline(rows):
-                started, finished = self._send_inline(batch, rows)
-                answered.append((batch, started, finished))
-                held += finished - started
+                held += self._send_inline(batch, rows)
+                answered += batch
             else:
                 self._send(batch, rows)
         self._set_timer()
-        for batch, started, finished in answered:
-            _tell(batch, started, finished)
         # Callers may submit again from their callback, so they are told last.
-        for ticket in expired:
-            _finish(ticket, QueueTimeoutError())
+        _tell(answered)
+        if expired:
+            _too_late(expired)
 
     def _oldest(self) -> Ticket:
         if len(self._groups) == 1:
@@ -356,7 +268,7 @@ class Batcher:
         ticket = group.popleft()
         self._group_rows[key] -= ticket.rows
         self._waiting_rows -= ticket.rows
-        self._waiting_bytes -= ticket.nbytes
+        self._waiting_bytes -= ticket.held
         if not group:
             del self._groups[key], self._group_rows[key]
         return ticket
@@ -377,19 +289,22 @@ class Batcher:
             rows += ticket.rows
         return batch, rows
 
-    def _send_inline(self, batch: list[Ticket], rows: int) -> tuple[float, float]:
+    def _send_inline(self, batch: list[Ticket], rows: int) -> float:
         if len(batch) > 1:
             self._skips, self._next_skips = 0, 1
         started = self._scheduler.now()
         run_batch(self._run, batch)
         finished = self._scheduler.now()
         self._costs.ran_inline(rows, finished - started)
-        self._ran(rows, finished - started)
-        return started, finished
+        self._ran(batch, rows, started, finished)
+        return finished - started
 
-    def _ran(self, rows: int, seconds: float) -> None:
-        self._batch_seconds += 0.1 * (seconds - self._batch_seconds)
-        self._observe(rows, seconds)
+    def _ran(self, batch: list[Ticket], rows: int, started: float, finished: float) -> None:
+        for ticket in batch:
+            ticket.started = started
+            ticket.finished = finished
+        self._batch_seconds += 0.1 * (finished - started - self._batch_seconds)
+        self._observe(rows, finished - started)
 
     def _send(self, batch: list[Ticket], rows: int) -> None:
         self._idle -= 1
@@ -406,10 +321,10 @@ class Batcher:
         def done() -> None:
             self._idle += 1
             self._costs.ran_elsewhere(rows)
-            self._ran(rows, times[1] - times[0])
+            self._ran(batch, rows, times[0], times[1])
             # The next batch goes out first: the instance works while answers are being encoded here.
             self._pump()
-            _tell(batch, times[0], times[1])
+            _tell(batch)
 
         self._runner.start(work, done)
 
@@ -435,79 +350,16 @@ class Batcher:
             while group and (group[0].enqueued <= overdue or group[0].cancelled):
                 expired.append(self._drop(key, group))
         self._pump()
-        for ticket in expired:
-            _finish(ticket, QueueTimeoutError())
+        _too_late(expired)
 
 
-class _Slice(Ticket):
-    """A part of a request that is larger than a batch; it is dropped when the whole is."""
-
-    __slots__ = ("_whole",)
-
-    def __init__(self, whole: Ticket, inputs: Mapping[str, Array], rows: int, done: Done) -> None:
-        self._whole = whole
-        super().__init__(inputs, rows, whole.outputs, whole.key, whole.nbytes * rows // whole.rows, done)
-
-    @property
-    def cancelled(self) -> bool:
-        return self._whole.cancelled
-
-    @cancelled.setter
-    def cancelled(self, value: bool) -> None:
-        pass
+def _tell(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        if not ticket.cancelled:
+            ticket.done()
 
 
-def run_batch(run: Run, batch: Sequence[Ticket]) -> None:
-    """Runs the tickets as one batch and gives each its rows, or an exception.
-
-    When a joined batch fails, each request is run alone: one poisonous request must not fail its neighbours.
-    """
-    if len(batch) == 1:
-        ticket = batch[0]
-        try:
-            ticket.result = run(ticket.inputs, ticket.outputs)
-        except Exception as error:
-            ticket.result = error
-        return
-    try:
-        names = batch[0].outputs
-        if any(ticket.outputs != names for ticket in batch):
-            names = tuple(dict.fromkeys(name for ticket in batch for name in ticket.outputs))
-        joined: dict[str, Array] = {
-            name: np.concatenate([ticket.inputs[name] for ticket in batch]) for name in batch[0].inputs
-        }
-        answers = run(joined, names)
-        rows = sum(ticket.rows for ticket in batch)
-        _check_rows(answers, rows)
-        at = 0
-        for ticket in batch:
-            part = slice(at, at + ticket.rows)
-            if ticket.outputs == names:
-                ticket.result = [answer[part] for answer in answers]
-            else:
-                ticket.result = [answers[names.index(name)][part] for name in ticket.outputs]
-            at += ticket.rows
-    except Exception:
-        for ticket in batch:
-            run_batch(run, [ticket])
-
-
-def _check_rows(answers: Sequence[Array], rows: int) -> None:
-    if any(answer.shape[:1] != (rows,) for answer in answers):
-        raise ValueError(f"the model gave {[answer.shape for answer in answers]} for a batch of {rows} rows")
-
-
-def _tell(batch: Sequence[Ticket], started: float, finished: float) -> None:
-    """Gives every caller its result."""
-    for ticket in batch:
-        result = ticket.result
-        ticket.result = None
-        if isinstance(result, list):
-            _finish(ticket, Answer(dict(zip(ticket.outputs, result, strict=True)), started, finished))
-        else:
-            _finish(ticket, result if result is not None else RuntimeError("the worker gave no result"))
-
-
-def _finish(ticket: Ticket, answer: Answer | Exception) -> None:
-    if not ticket.cancelled:
-        ticket.done(answer)
+def _too_late(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.result = QueueTimeoutError()
+    _tell(tickets)

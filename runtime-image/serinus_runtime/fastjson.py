@@ -7,7 +7,7 @@ which knows what to say about it. A request that is read here is read there with
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -107,13 +107,13 @@ class Writer:
         self._head = head
         self._heads = heads
 
-    def write(self, request_id: str | None, outputs: Mapping[str, Array]) -> bytes:
-        """The answer's body."""
+    def write(self, request_id: str | None, names: Sequence[str], results: Sequence[Array]) -> bytes:
+        """The answer's body: the outputs `names`, which are `results`."""
         parts = [self._head]
         if request_id is not None:
             parts += (b',"id":', _encoder.encode(request_id))
         before = b',"outputs":['
-        for name, array in outputs.items():
+        for name, array in zip(names, results, strict=True):
             parts += (
                 before,
                 self._heads[name],
@@ -121,7 +121,7 @@ class Writer:
                 _encoder.encode(array.ravel().tolist()),
             )
             before = b"},"
-        parts.append(b"}]}" if outputs else b',"outputs":[]}')
+        parts.append(b"}]}" if names else b',"outputs":[]}')
         return b"".join(parts)
 
 

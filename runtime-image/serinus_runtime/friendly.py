@@ -243,8 +243,9 @@ class PredictV1:
             inputs[spec.name] = array
         return inputs
 
-    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
-        """The answer to `request`."""
+    def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
+        """The answer to `request`; `results` are the arrays of its `outputs`, in that order."""
+        outputs = dict(zip(request.outputs, results, strict=True))
         single = next(iter(outputs.values())) if len(outputs) == 1 else None
         answer: Any
         if request.form == "columns":
@@ -297,8 +298,9 @@ class Predict:
         form = "one" if start == b"{" else ""
         return InferRequest(None, inputs, _checked(self._specs, rows, batched=self._batched), self._outputs, form=form)
 
-    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
+    def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
         """The answer to `request`: each row's outputs, and the rule's score and decision where there is one."""
+        outputs = dict(zip(request.outputs, results, strict=True))
         columns = {name: _flat(array).tolist() for name, array in outputs.items()}
         if self._rule is not None:
             scores = self._rule.scores(outputs[self._rule.output])

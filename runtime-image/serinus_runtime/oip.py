@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -71,8 +71,8 @@ class Front(Protocol):
     def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
         """The request in `body`. Raises InvalidRequestError."""
 
-    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
-        """The answer to `request`."""
+    def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
+        """The answer to `request`; `results` are the arrays of its `outputs`, in that order."""
 
 
 class _Tail:
@@ -145,19 +145,21 @@ class InferCodec:
             return InferRequest(*found, self._all_outputs)
         return self.decode(body)
 
-    def reply(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
-        """The answer to `request`."""
+    def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
+        """The answer to `request`; `results` are the arrays of its `outputs`, in that order."""
+        names = request.outputs
         if request.wanted is not None:
-            outputs = self._chosen_outputs(request.wanted, outputs)
+            names, results = self._chosen_outputs(request.wanted, dict(zip(names, results, strict=True)))
         if request.binary:
-            return self._encode_binary(request, outputs)
-        return self.encode(request.id, outputs), JSON, b""
+            return self._encode_binary(request, names, results)
+        return self.encode(request.id, names, results), JSON, b""
 
-    def _chosen_outputs(self, wanted: tuple[str, ...], outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        found = dict(outputs)
+    def _chosen_outputs(
+        self, wanted: tuple[str, ...], found: dict[str, Array]
+    ) -> tuple[tuple[str, ...], Sequence[Array]]:
         if self._rule is not None and DECISION in wanted:
-            found[DECISION] = self._rule.decide(self._rule.scores(outputs[self._rule.output]))
-        return {name: found[name] for name in wanted}
+            found[DECISION] = self._rule.decide(self._rule.scores(found[self._rule.output]))
+        return wanted, [found[name] for name in wanted]
 
     def _decode_binary(self, body: bytes, length: bytes) -> InferRequest:
         if not (length.isdigit() and len(length) < 16 and int(length) <= len(body)):
@@ -266,10 +268,10 @@ class InferCodec:
         if self._signature.batched and shape[0] == 0:
             raise InvalidRequestError(f"input {spec.name!r}: shape {shape} has no rows; send at least one")
 
-    def _encode_binary(self, request: InferRequest, outputs: Mapping[str, Array]) -> Reply:
+    def _encode_binary(self, request: InferRequest, names: Sequence[str], results: Sequence[Array]) -> Reply:
         described: list[dict[str, object]] = []
         raw: list[bytes | memoryview] = []
-        for name, array in outputs.items():
+        for name, array in zip(names, results, strict=True):
             datatype = "BYTES" if name == DECISION and self._rule is not None else self._outputs[name].datatype
             entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": array.shape}
             if name in request.binary:

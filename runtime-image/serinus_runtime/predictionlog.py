@@ -63,7 +63,9 @@ class Prediction(msgspec.Struct, gc=False):
     answered: float
     rows: int
     inputs: Mapping[str, Array] | None
-    outputs: Mapping[str, Array] | None
+    names: Sequence[str]
+    """Of the outputs; empty when there are none."""
+    outputs: Sequence[Array]
 
 
 class PredictionLog:
@@ -113,10 +115,11 @@ class PredictionLog:
         """Takes a prediction, or drops it when too much waits. Called on the event loop; never blocks."""
         waiting = self._waiting
         size = 0
-        for arrays in (prediction.inputs, prediction.outputs):
-            if arrays is not None:
-                for array in arrays.values():
-                    size += array.nbytes
+        for array in prediction.outputs:
+            size += array.nbytes
+        if prediction.inputs is not None:
+            for array in prediction.inputs.values():
+                size += array.nbytes
         if len(waiting) >= self._lines or self._added - self._taken + size > self._size:
             self.dropped += 1
             return
@@ -158,13 +161,16 @@ class PredictionLog:
         ]
         parts += _steps(prediction)
         encode = self._encoder.encode
-        inputs, outputs = prediction.inputs, prediction.outputs
+        inputs = prediction.inputs
         if inputs is not None:
             parts.append(b',"rows":%d,"input_hash":"%b"' % (prediction.rows, input_hash(inputs).encode()))
             if self._payloads and self._random.random() < self._payloads:
                 parts += (b',"inputs":', encode({name: self._shown(name, array) for name, array in inputs.items()}))
-        if outputs is not None:
-            shown = {name: REDACTED if name in self._redact else _values(array) for name, array in outputs.items()}
+        if prediction.names:
+            shown = {
+                name: REDACTED if name in self._redact else _values(array)
+                for name, array in zip(prediction.names, prediction.outputs, strict=True)
+            }
             parts += (b',"outputs":', encode(shown))
         parts.append(self._tail)
         return b"".join(parts)

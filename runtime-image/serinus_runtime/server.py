@@ -16,10 +16,11 @@ import msgspec
 from serinus_runtime import __version__, logs, predictionlog
 from serinus_runtime.about import About
 from serinus_runtime.about import read as read_about
-from serinus_runtime.app import InferenceApp, MetricsApp, Model, State
-from serinus_runtime.batching import Batcher, Costs
+from serinus_runtime.app import InferenceApp, MetricsApp
+from serinus_runtime.batching import Batcher
 from serinus_runtime.cache import ResponseCache
 from serinus_runtime.config import Config
+from serinus_runtime.costs import Costs
 from serinus_runtime.digest import verify
 from serinus_runtime.documents import documents
 from serinus_runtime.engine import Engine, Signature
@@ -32,6 +33,7 @@ from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import InferCodec
 from serinus_runtime.runner import LoopScheduler, ThreadRunner
+from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
 from serinus_runtime.warmup import measure, warm_up
 

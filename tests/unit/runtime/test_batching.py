@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from serinus_runtime.batching import (
     Answer,
     Batcher,
-    Costs,
     QueueFullError,
     QueueTimeoutError,
     TooManyRowsError,
 )
+from serinus_runtime.costs import Costs
 from serinus_runtime.datatypes import Array
 
 

@@ -235,7 +235,7 @@ def test_the_decision_is_an_output_on_request() -> None:
     asked = CODEC.read(body, headers)
     assert (asked.outputs, asked.wanted) == (("y",), ("decision",))
     scores = np.array([[0.82], [0.81], [0.6], [0.59], [np.nan]], np.float32)
-    body, _, _ = CODEC.reply(asked, {"y": scores})
+    body, _, _ = CODEC.reply(asked, [scores])
     assert json.loads(body)["outputs"] == [
         {
             "name": "decision",
@@ -245,7 +245,7 @@ def test_the_decision_is_an_output_on_request() -> None:
         }
     ]
     plain = InferRequest(None, {}, 1, ("y",), ("y", "decision"), frozenset(("y", "decision")))
-    body, content_type, lines = CODEC.reply(plain, {"y": scores[:1]})
+    body, content_type, lines = CODEC.reply(plain, [scores[:1]])
     length = int(lines.split(b": ")[1])
     assert content_type == b"application/octet-stream"
     assert body[length:] == struct.pack("<fI5s", 0.82, 5, b"block")

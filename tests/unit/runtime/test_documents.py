@@ -15,11 +15,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from serinus_runtime.app import InferenceApp, State
+from serinus_runtime.app import InferenceApp
 from serinus_runtime.config import Config
 from serinus_runtime.http import Exchange
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.server import load_model
+from serinus_runtime.state import State
 from unit.runtime import support
 from unit.runtime.support import Live, request
 

@@ -195,6 +195,6 @@ def test_long_heads_are_parsed(live: Live) -> None:
 def test_answers_are_json_whatever_their_shape() -> None:
     codec = InferCodec("m", "1", SIGNATURE)
     for array in (np.zeros((0, 1), np.float32), np.array([[np.nan], [np.inf]], np.float32), np.array(1.5)):
-        answer = json.loads(codec.encode("i", {"y": array}))
+        answer = json.loads(codec.encode("i", ["y"], [array]))
         assert answer["outputs"][0]["shape"] == list(array.shape)
-    assert json.loads(codec.encode(None, {}))["outputs"] == []
+    assert json.loads(codec.encode(None, [], []))["outputs"] == []

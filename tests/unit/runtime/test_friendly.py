@@ -247,7 +247,7 @@ def test_models_without_rows_refuse_rows_and_take_columns() -> None:
     fixed = Signature((TensorSpec("x", "FP32", (2, 3)),), (TensorSpec("y", "FP32", (2, 1)),), batched=False)
     got = Predict(fixed, About()).read(b'[{"x": [1, 2, 3]}, {"x": [4, 5, 6]}]', {})
     assert (got.inputs["x"].shape, got.rows) == ((2, 3), 1)
-    body, _, _ = Predict(fixed, About()).reply(got, {"y": np.array([[6], [15]], np.float32)})
+    body, _, _ = Predict(fixed, About()).reply(got, [np.array([[6], [15]], np.float32)])
     assert json.loads(body) == [{"y": 6}, {"y": 15}]
     with pytest.raises(InvalidRequestError, match="1 rows, but the model takes exactly 2"):
         Predict(fixed, About()).read(b'{"x": [1, 2, 3]}', {})
@@ -270,7 +270,7 @@ def test_numbers_that_json_cannot_say_are_null_and_never_allowed() -> None:
         "label": np.array([0, 1]),
         "probabilities": np.array([[0, np.nan], [0, np.inf]], np.float32),
     }
-    body, _, _ = front.reply(InferRequest(None, {}, 2, ()), outputs)
+    body, _, _ = front.reply(InferRequest(None, {}, 2, tuple(outputs)), list(outputs.values()))
     assert [(row["score"], row["decision"]) for row in json.loads(body)] == [(None, "unknown"), (None, "block")]
 
 

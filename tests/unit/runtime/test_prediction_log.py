@@ -40,7 +40,8 @@ def prediction(**changes: Any) -> Prediction:
         "answered": 10.01,
         "rows": 1,
         "inputs": {"x": np.array([[1.0, 2.0]], dtype=np.float32)},
-        "outputs": {"y": np.array([[0.5]], dtype=np.float32)},
+        "names": ("y",),
+        "outputs": [np.array([[0.5]], dtype=np.float32)],
     }
     return Prediction(**{**given, **changes})
 
@@ -70,7 +71,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_a_line_says_who_answered_what_in_which_time(log: Callable[..., PredictionLog], path: Path) -> None:
     running = log()
     running.add(prediction())
-    running.add(prediction(code=429, queued=0.0, started=0.0, finished=0.0, inputs=None, outputs=None))
+    running.add(prediction(code=429, queued=0.0, started=0.0, finished=0.0, inputs=None, names=(), outputs=[]))
     running.close()
     first, second = lines(path)
     assert {"model": "m", "version": "v1", "digest": "sha256:1", "preprocessing": "p", "runtime": "r"}.items() <= (
@@ -89,7 +90,7 @@ def test_a_line_says_who_answered_what_in_which_time(log: Callable[..., Predicti
 def test_payloads_are_sampled_and_redacted(log: Callable[..., PredictionLog], path: Path) -> None:
     running = log(payloads=1.0, redact=frozenset({"card", "name"}), columns={"x": ("amount", "card")})
     inputs = {"x": np.array([[1.0, 2.0], [3.0, 4.0]]), "name": np.array([["a"], ["b"]], dtype=object)}
-    running.add(prediction(inputs=inputs, rows=2, outputs={"y": np.array([np.nan]), "name": np.array([1.0])}))
+    running.add(prediction(inputs=inputs, rows=2, names=("y", "name"), outputs=[np.array([np.nan]), np.array([1.0])]))
     running.close()
     (line,) = lines(path)
     assert line["inputs"] == {"x": [[1.0, REDACTED], [3.0, REDACTED]], "name": REDACTED}

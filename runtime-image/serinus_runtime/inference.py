@@ -1,0 +1,152 @@
+"""One inference request on its way: checks, decoding, the queue, the answer, what is counted and logged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+
+import msgspec
+
+from serinus_runtime import logs
+from serinus_runtime.batching import QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
+from serinus_runtime.cache import ResponseCache
+from serinus_runtime.engine import EngineError
+from serinus_runtime.http import JSON, Exchange
+from serinus_runtime.metrics import Metrics
+from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
+from serinus_runtime.predictionlog import Prediction, input_hash
+from serinus_runtime.state import Model, State
+
+LOADING = "the model is still loading"
+_ENCODINGS = (b"", b"identity")
+
+
+class Inference(Ticket):
+    """From a whole HTTP request to its answer. It is its own ticket in the batcher."""
+
+    _cache_key: Hashable = None
+
+    def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
+        self._exchange = exchange
+        self._state = state
+        self._metrics = metrics
+        self._model = state.model
+        self._front = front
+        self._request: InferRequest | None = None
+
+    def begin(self) -> None:
+        """Checks, decodes and queues the request."""
+        exchange, state, model, front = self._exchange, self._state, self._model, self._front
+        self._metrics.inflight += 1
+        if model is None or front is None:
+            self._refuse("not_ready", 503, LOADING, b"retry-after: 1\r\n")
+            return
+        if state.refusing:
+            exchange.close = True
+            self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
+            return
+        if state.ingress is not None and (refusal := state.ingress.admit(exchange, self)) is not None:
+            self._refuse(*refusal)
+            return
+        headers = exchange.headers
+        if b"content-encoding" in headers and headers[b"content-encoding"] not in _ENCODINGS:
+            self._refuse("invalid", 415, "compressed bodies are not supported: send it as it is")
+            return
+        try:
+            self._enqueue(exchange, model, front)
+        except InvalidRequestError as error:
+            self._refuse("invalid", 400, str(error))
+        except TooManyRowsError as error:
+            self._refuse("too_large", 413, str(error))
+        except QueueFullError as error:
+            self._refuse(
+                "queue_full",
+                429,
+                "the queue is full: try again later",
+                b"retry-after: %d\r\n" % max(1, round(error.retry_after)),
+            )
+        except Exception as error:
+            logs.event("error", "an inference request failed", error=repr(error))
+            self._finish(500, b'{"error":"internal error"}')
+        else:
+            exchange.body = b""
+            if exchange.answer is None:
+                exchange.on_gone = self._gone
+
+    def _enqueue(self, exchange: Exchange, model: Model, front: Front) -> None:
+        start = time.monotonic()
+        # In overload, refusing must cost less than decoding.
+        model.batcher.refuse_if_full()
+        self._request = request = front.read(exchange.body, exchange.headers)
+        self.inputs, self.rows, self.outputs = request.inputs, request.rows, request.outputs
+        # Raw tensors keep the whole body; strings and ids are not seen in the size of an array.
+        self.held = len(exchange.body) * model.weight
+        if (cache := self._state.cache) is None or not self._answered_by(cache):
+            model.batcher.put(self)
+        self._metrics.observe_decode(self.enqueued - start)
+
+    def _answered_by(self, cache: ResponseCache) -> bool:
+        self._cache_key = (input_hash(self.inputs), self.outputs)
+        known = cache.get(self._cache_key)
+        if known is None:
+            return False
+        self._cache_key = None
+        self.enqueued = self.started = self.finished = time.monotonic()
+        self.result = [known[name] for name in self.outputs]
+        self.done()
+        return True
+
+    def _gone(self) -> None:
+        self.cancel()
+        self._metrics.inflight -= 1
+
+    def done(self) -> None:
+        """Answers with what the batcher found."""
+        result, metrics, request, front, model = self.result, self._metrics, self._request, self._front, self._model
+        if isinstance(result, list) and request is not None and front is not None and model is not None:
+            metrics.observe_queue(self.started - self.enqueued)
+            model.statistics.answered(self.started, self.finished)
+            start = time.monotonic()
+            try:
+                body, content_type, headers = front.reply(request, result)
+            except Exception as error:
+                logs.event("error", "an answer could not be encoded", error=repr(error))
+                self._finish(500, b'{"error":"the answer could not be encoded"}')
+                return
+            metrics.observe_encode(time.monotonic() - start)
+            if self._cache_key is not None and (cache := self._state.cache) is not None:
+                cache.put(self._cache_key, dict(zip(self.outputs, result, strict=True)))
+            self._finish(200, body, headers, content_type)
+        elif isinstance(result, QueueTimeoutError):
+            self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
+        else:
+            text = f"the model failed: {result}" if isinstance(result, EngineError) else "internal error"
+            logs.event("error", "inference failed", error=repr(result)[:500])
+            self._finish(500, msgspec.json.encode({"error": text}))
+
+    def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
+        self._metrics.rejected[reason] += 1
+        self._finish(status, msgspec.json.encode({"error": message}), headers)
+
+    def _finish(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON) -> None:
+        exchange, metrics = self._exchange, self._metrics
+        metrics.inflight -= 1
+        metrics.answered(status, time.monotonic() - exchange.received)
+        exchange.respond(status, body, content_type, headers)
+        if (predictions := self._state.predictions) is not None:
+            request, result = self._request, self.result
+            predictions.add(
+                Prediction(
+                    status,
+                    exchange.request_id,
+                    exchange.received,
+                    self.enqueued,
+                    self.started,
+                    self.finished,
+                    time.monotonic(),
+                    self.rows,
+                    None if request is None else request.inputs,
+                    self.outputs if isinstance(result, list) else (),
+                    result if isinstance(result, list) else [],
+                )
+            )

@@ -1,0 +1,65 @@
+"""What the process serves, and what it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from serinus_runtime.batching import Batcher, Ticket
+from serinus_runtime.cache import ResponseCache
+from serinus_runtime.http import Exchange
+from serinus_runtime.oip import Front, InferCodec
+from serinus_runtime.predictionlog import PredictionLog
+from serinus_runtime.statistics import Statistics
+
+
+@dataclass
+class Model:
+    """A model that is ready to answer."""
+
+    codec: InferCodec
+    batcher: Batcher
+    platform: str
+    fronts: Mapping[str, Front]
+    """By what `_ask_paths` call it: how else the model can be asked."""
+    documents: Mapping[bytes, tuple[bytes, bytes]]
+    """By path: content type and body."""
+    statistics: Statistics
+    weight: int = 1
+    """Bytes of memory that a byte of a request's body can become while it waits."""
+
+
+class State:
+    """What the process is doing, as its probes tell it."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+        self.ingress: Ingress | None = None
+        self.predictions: PredictionLog | None = None
+        self.cache: ResponseCache | None = None
+        self.draining = False
+        self.refusing = False
+        """True once the drain delay is over: requests that still arrive are answered 503."""
+        self.alive: Callable[[], bool] = lambda: True
+
+    @property
+    def ready(self) -> bool:
+        """True after warm-up and before the drain."""
+        return self.model is not None and not self.draining and self.alive()
+
+
+class Refusal(NamedTuple):
+    """Why a request is not let in. `reason` is one of metrics.REJECTIONS; `headers` are whole lines."""
+
+    reason: str
+    status: int
+    message: str
+    headers: bytes = b""
+
+
+class Ingress(Protocol):
+    """Looks at inference requests before anything of them is decoded."""
+
+    def admit(self, exchange: Exchange, ticket: Ticket) -> Refusal | None:
+        """None lets the request in, perhaps with a priority or a deadline on its ticket. Must not block."""

@@ -1,0 +1,97 @@
+"""What the world says about a candidate: its pods, the gateway, the requests it answered."""
+
+from __future__ import annotations
+
+from serinus.api.spec import Step
+from serinus.api.status import Counts, Outcome, Phase
+from serinus.evidence.verdict import Finding, Verdict
+from serinus.release.capacity import floor_for
+from serinus.release.draft import Draft
+from serinus.release.observed import Failure
+from serinus.release.transitions import finish, roll_back
+
+
+def confirm_route(draft: Draft) -> None:
+    """Notes when the gateway has confirmed the present weight. Counts and hold times start there."""
+    release, route = draft.release, draft.given.observed.route
+    if release.serving_since is not None or not route.accepted:
+        return
+    total = sum(route.weights.values())
+    share = 100 * route.weights.get(release.revision, 0) / total if total else 0
+    if abs(share - release.weight) < 0.5 and (total or release.weight == 0):
+        draft.update_release(serving_since=draft.now)
+        if release.phase is Phase.CANARY:
+            draft.update_release(candidate=Counts(), live=Counts())
+
+
+def count(draft: Draft) -> None:
+    """Adds what both revisions answered since the last decision."""
+    release, evidence = draft.release, draft.given.evidence
+    if not evidence.available:
+        return
+    fresh = evidence.counts.get(release.revision, Counts())
+    served = release.served + fresh.requests
+    if release.serving_since is None:
+        draft.update_release(served=served)
+        return
+    live = draft.status.live.revision if draft.status.live else ""
+    draft.update_release(
+        served=served,
+        candidate=_add(release.candidate, fresh),
+        live=_add(release.live, evidence.counts.get(live, Counts())),
+    )
+
+
+def verdict(draft: Draft, step: Step) -> Verdict:
+    """What the counts of the present step say."""
+    return draft.judge.judge(draft.release.candidate, draft.release.live, draft.spec.slo, step.min_requests)
+
+
+def condemned(draft: Draft, found: Verdict) -> bool:
+    """Rolls back where the verdict is clear."""
+    if found.finding is not Finding.FAIL:
+        return False
+    roll_back(draft, found.reason, found.message, found.message)
+    return True
+
+
+def failure(draft: Draft) -> Failure | None:
+    """What Kubernetes shows of the candidate's pods and waiting does not mend."""
+    state = draft.given.observed.state(draft.release.revision)
+    if state.failure is not None:
+        return state.failure
+    limit = draft.spec.release.unschedulable_timeout
+    if state.unschedulable_since is None:
+        return None
+    waited = (draft.now - state.unschedulable_since).total_seconds()
+    if waited >= limit.seconds:
+        return Failure("Unschedulable", f"no node for {limit}: {state.unschedulable_message}")
+    draft.wake.append(max(limit.seconds - waited, 0.1))
+    return None
+
+
+def unhealthy(draft: Draft) -> bool:
+    """Rolls back a candidate whose pods fail, or that has none left to serve its share."""
+    release = draft.release
+    found = failure(draft)
+    if found is None and release.weight > 0 and draft.given.observed.state(release.revision).ready == 0:
+        found = Failure("CandidateUnavailable", "none of its pods is ready any more")
+    if found is None:
+        return False
+    if release.weight > 0:
+        roll_back(draft, found.reason, found.message)
+    else:
+        finish(draft, Outcome.FAILED, found.reason, found.message)
+    return True
+
+
+def needed(draft: Draft, weight: int) -> int:
+    """Pods that the candidate needs for `weight` percent of the traffic."""
+    live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
+    return floor_for(weight, draft.spec.scaling, live.desired)
+
+
+def _add(total: Counts, more: Counts) -> Counts:
+    return Counts(
+        requests=total.requests + more.requests, errors=total.errors + more.errors, slow=total.slow + more.slow
+    )

@@ -1,0 +1,19 @@
+"""One file per phase of a release. Each moves a draft on by at most one step per decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from serinus.api.status import Phase
+from serinus.release.draft import Draft
+from serinus.release.phases.promoting import promoting
+from serinus.release.phases.rolling_back import rolling_back
+from serinus.release.phases.starting import starting
+from serinus.release.phases.weights import weights
+
+PHASES: Mapping[Phase, Callable[[Draft], None]] = {
+    Phase.STARTING: starting,
+    Phase.CANARY: weights,
+    Phase.PROMOTING: promoting,
+    Phase.ROLLING_BACK: rolling_back,
+}

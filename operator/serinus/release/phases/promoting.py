@@ -1,0 +1,38 @@
+"""Promoting: all traffic goes to the candidate; once the gateway serves that, the roles swap."""
+
+from __future__ import annotations
+
+from serinus.release.draft import Draft
+from serinus.release.gates import condemned, needed, unhealthy, verdict
+from serinus.release.transitions import promote
+
+SETTLE = 3.0
+"""Seconds a route that the gateway has accepted is given to reach every proxy before something depends on it."""
+
+
+def promoting(draft: Draft) -> None:
+    """Raises the weight to 100 %, waits for the gateway, swaps the pointers."""
+    release = draft.release
+    if draft.status.live is not None:
+        if unhealthy(draft):
+            return
+        if draft.steps and release.evidence and condemned(draft, verdict(draft, draft.steps[-1])):
+            return
+    live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
+    candidate = draft.given.observed.state(release.revision)
+    wanted = max(needed(draft, 100), 1)
+    if release.weight != 100:
+        if candidate.ready < wanted:
+            draft.say("WaitingForPods", f"{candidate.ready} of {wanted} pods for all traffic are ready")
+            return
+        draft.update_release(weight=100, phase_since=draft.now, serving_since=None)
+        return
+    if draft.spec.route is not None:
+        if release.serving_since is None:
+            draft.say("WaitingForGateway", f"the gateway has not confirmed 100% yet: {draft.route_message}")
+            return
+        left = SETTLE - (draft.now - release.serving_since).total_seconds()
+        if left > 0:
+            draft.wake.append(left)
+            return
+    promote(draft, live.desired)

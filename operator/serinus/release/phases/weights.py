@@ -1,0 +1,70 @@
+"""Canary: the route gives the candidate the weight of a step, and the step's counts decide."""
+
+from __future__ import annotations
+
+from serinus.api.spec import Step
+from serinus.api.status import Phase
+from serinus.evidence.verdict import Finding, Verdict
+from serinus.release.draft import Draft
+from serinus.release.gates import condemned, needed, unhealthy, verdict
+from serinus.release.phases.promoting import promoting
+from serinus.release.transitions import enter
+
+
+def weights(draft: Draft) -> None:
+    """Rolls back, holds, or goes on to the next step."""
+    release = draft.release
+    if unhealthy(draft):
+        return
+    step = draft.steps[min(release.step, len(draft.steps) - 1)] if draft.steps else None
+    if step is None:
+        enter(draft, Phase.PROMOTING, weight=release.weight)
+        return
+    found = verdict(draft, step)
+    if condemned(draft, found):
+        return
+    if release.weight != step.weight:
+        _raise_to(draft, step)
+        return
+    if _holds(draft, step, found):
+        return
+    draft.note("StepPassed", f"{step.weight}% passed: {found.message}")
+    if release.step + 1 < len(draft.steps):
+        draft.update_release(step=release.step + 1, phase_since=draft.now, evidence=found.message)
+        _raise_to(draft, draft.steps[release.step + 1])
+    else:
+        enter(draft, Phase.PROMOTING, weight=release.weight, step=release.step)
+        draft.update_release(evidence=found.message)
+        promoting(draft)
+
+
+def _holds(draft: Draft, step: Step, found: Verdict) -> bool:
+    """Says why the step cannot pass yet, if so."""
+    since = draft.release.serving_since
+    if since is None:
+        draft.say("WaitingForGateway", f"the gateway has not confirmed {step.weight}% yet: {draft.route_message}")
+        return True
+    if not draft.given.evidence.available:
+        draft.say("EvidenceMissing", f"holding at {step.weight}%: {draft.given.evidence.message}")
+        return True
+    if found.finding is Finding.NOT_YET:
+        draft.say(found.reason, f"holding at {step.weight}%: {found.message}", found.message)
+        return True
+    held = (draft.now - since).total_seconds()
+    if held < step.hold.seconds:
+        draft.say("Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
+        draft.wake.append(max(step.hold.seconds - held, 0.1))
+        return True
+    return False
+
+
+def _raise_to(draft: Draft, step: Step) -> None:
+    """More traffic only once there are pods for it."""
+    release = draft.release
+    wanted = needed(draft, step.weight)
+    ready = draft.given.observed.state(release.revision).ready
+    if ready < wanted:
+        draft.say("WaitingForPods", f"{ready} of {wanted} pods for {step.weight}% are ready")
+        return
+    enter(draft, Phase.CANARY, weight=step.weight, step=release.step)
+    draft.tell_weight(step.weight, release.step)

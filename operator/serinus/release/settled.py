@@ -1,0 +1,52 @@
+"""Between releases: what ends a failure's memory and a warm revision's time, and what starts a release."""
+
+from __future__ import annotations
+
+from serinus.api.status import Phase, ReleaseStatus
+from serinus.release.draft import Draft
+
+
+def retry(draft: Draft) -> None:
+    """A new value of the retry annotation makes the target worth another try."""
+    if draft.given.retry is None or draft.given.retry == draft.status.retried:
+        return
+    failed = [name for name in draft.status.failed_revisions if name != draft.target.name]
+    draft.update(retried=draft.given.retry, failed_revisions=failed)
+
+
+def expire_previous(draft: Draft) -> None:
+    """The previous revision is let go when its window is over, unless a release is going back to it."""
+    previous = draft.status.previous
+    if previous is None or previous.until is None:
+        return
+    left = (previous.until - draft.now).total_seconds()
+    if left <= 0 and not (draft.status.release and draft.status.release.revision == previous.revision):
+        draft.update(previous=None)
+    else:
+        draft.wake.append(max(left, 0.1))
+
+
+def settle(draft: Draft) -> None:
+    """No release is under way: starts one where the spec asks for another revision that has not failed."""
+    live = draft.status.live
+    if live is not None and live.revision == draft.target.name:
+        draft.update(candidate=None)
+    elif draft.target.name not in draft.status.failed_revisions:
+        _start(draft)
+
+
+def _start(draft: Draft) -> None:
+    previous, target = draft.status.previous, draft.target
+    back = previous is not None and previous.revision == target.name
+    release = ReleaseStatus(
+        revision=target.name,
+        phase=Phase.PROMOTING if back else Phase.STARTING,
+        started_at=draft.now,
+        phase_since=draft.now,
+    )
+    draft.update(release=release, candidate=target.ref(since=draft.now))
+    what = f"version {target.version} (revision {target.name}, {target.model.digest[:19]})"
+    if back:
+        draft.note("ReturningToPrevious", f"{what} is still warm: every request goes back to it, without steps")
+    else:
+        draft.note("ReleaseStarted", f"starting {what}")

@@ -1,0 +1,87 @@
+"""How a release enters a phase, and the ways it ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
+from serinus.release.draft import Draft
+
+MAX_FAILED = 20
+"""Failed revisions that are remembered."""
+
+
+def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None:
+    """A phase or step begins: its clock and its counts start anew, once the gateway serves the weight.
+
+    Promotion goes on with the counts of the last step: at 100 % there is no live revision left to compare with.
+    """
+    changed = weight != draft.release.weight
+    if phase is Phase.CANARY:
+        draft.update_release(candidate=Counts(), live=Counts())
+    draft.update_release(
+        phase=phase,
+        step=step,
+        weight=weight,
+        phase_since=draft.now,
+        serving_since=None if changed else draft.release.serving_since,
+        reason=None,
+        message=None,
+    )
+
+
+def promote(draft: Draft, live_replicas: int) -> None:
+    """The candidate becomes the live revision; the old one stays warm for its window."""
+    release, old = draft.release, draft.status.live
+    window = draft.spec.release.rollback_window.seconds
+    previous = None
+    if old is not None and window > 0:
+        until = draft.now + timedelta(seconds=window)
+        previous = old.model_copy(update={"since": draft.now, "until": until, "replicas": max(live_replicas, 1)})
+        draft.wake.append(window)
+    took = (draft.now - release.started_at).total_seconds()
+    message = f"version {draft.version} serves every request after {took:.0f} s"
+    record(draft, Outcome.PROMOTED, "Promoted", message)
+    live = draft.target.ref(since=draft.now)
+    draft.update(live=live, previous=previous, candidate=None, release=None)
+    draft.note("Promoted", message + (f"; version {old.version} stays warm" if previous and old else ""))
+
+
+def roll_back(draft: Draft, reason: str, message: str, evidence: str | None = None) -> None:
+    """Every request goes back to the live revision, before anything else happens."""
+    weight = draft.release.weight
+    enter(draft, Phase.ROLLING_BACK, weight=0, step=draft.release.step)
+    draft.update_release(reason=reason, message=message, evidence=evidence or draft.release.evidence)
+    live = draft.status.live.version if draft.status.live else "none"
+    text = f"{reason}: {message}. All requests go back from {weight}% to version {live}"
+    draft.note("RollingBack", text, warning=reason != "SpecChanged")
+
+
+def finish(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
+    """The release ends without its candidate becoming live."""
+    revision = draft.release.revision
+    record(draft, outcome, reason, message)
+    failed = draft.status.failed_revisions
+    if outcome is not Outcome.SUPERSEDED:
+        failed = [*(name for name in failed if name != revision), revision][-MAX_FAILED:]
+    name = {Outcome.ROLLED_BACK: "RolledBack", Outcome.FAILED: "ReleaseFailed", Outcome.SUPERSEDED: "Superseded"}
+    text = f"version {draft.version}: {reason}: {message}"
+    draft.note(name[outcome], text, warning=outcome is not Outcome.SUPERSEDED)
+    draft.update(release=None, candidate=None, failed_revisions=failed)
+
+
+def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
+    """What is remembered of a release that ended."""
+    release = draft.release
+    entry = ReleaseRecord(
+        revision=release.revision,
+        version=draft.version,
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        started_at=release.started_at,
+        finished_at=draft.now,
+        requests=release.served,
+        evidence=release.evidence,
+    )
+    draft.update(last_release=entry)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from serinus import telemetry
 from serinus.cluster.store import Store
@@ -21,30 +23,48 @@ IDLE_PERIOD = 15.0
 class Collector:
     """One snapshot per tick for the whole cluster, however many releases are under way."""
 
-    def __init__(self, prometheus: Prometheus, book: Book, store: Store, queue: WorkQueue, tick: float) -> None:
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        book: Book,
+        store: Store,
+        queue: WorkQueue,
+        tick: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._prometheus = prometheus
         self._book = book
         self._store = store
         self._queue = queue
         self._tick = tick
-        self._asked = 0.0
+        self._clock = clock
+        self._round = -math.inf
         self._well = True
-        self.beat = time.monotonic()
+        self.beat = clock()
         """When the loop last came round; `/healthz` looks at it."""
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
-            self.beat = time.monotonic()
-            active = self._census()
-            if active or self.beat - self._asked >= IDLE_PERIOD:
-                everyone = self.beat - self._asked >= IDLE_PERIOD or not active
-                self._asked = time.monotonic()
-                await self._ask()
-                for key in self._store.owners() if everyone else active:
-                    self._queue.add(key)
-            telemetry.QUEUE_LENGTH.set(len(self._queue))
-            await asyncio.sleep(max(0.0, self._tick - (time.monotonic() - self.beat)))
+            await self.tick()
+            await asyncio.sleep(max(0.0, self._tick - (self._clock() - self.beat)))
+
+    async def tick(self) -> None:
+        """One turn: asks where it is time to, and makes due those under way, or everyone once per `IDLE_PERIOD`.
+
+        The round over everyone has a clock of its own, so that a release somewhere does not keep the columns of the
+        settled ones from being looked at.
+        """
+        self.beat = self._clock()
+        active = self._census()
+        everyone = self.beat - self._round >= IDLE_PERIOD
+        if everyone:
+            self._round = self.beat
+        if active or everyone:
+            await self._ask()
+            for key in self._store.owners() if everyone else active:
+                self._queue.add(key)
+        telemetry.QUEUE_LENGTH.set(len(self._queue))
 
     def _census(self) -> list[tuple[str, str]]:
         phases: Counter[str] = Counter()

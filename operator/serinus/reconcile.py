@@ -183,6 +183,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
+        self._applier.forget(key)
         self._told.pop(key, None)
         with contextlib.suppress(KeyError):
             telemetry.CANDIDATE_WEIGHT.remove(*key)

@@ -27,7 +27,8 @@ class Applier:
     def __init__(self, api: Api, store: Store) -> None:
         self._api = api
         self._store = store
-        self._applied: dict[str, tuple[str, str]] = {}
+        self._applied: dict[Key, dict[str, tuple[str, str]]] = {}
+        """Fingerprints by owner and uid."""
 
     async def bring(self, key: Key, desired: Desired) -> int:
         """Applies, scales and deletes; returns how many writes that took.
@@ -39,7 +40,7 @@ class Applier:
         writes = 0
         for obj in desired.apply:
             known = current.get((obj["kind"], obj["metadata"]["name"]))
-            if await self._apply(obj, known):
+            if await self._apply(key, obj, known):
                 writes += 1
         for name, replicas in desired.scale.items():
             try:
@@ -52,20 +53,36 @@ class Applier:
             log.info("deleting %s %s", obj["kind"], obj["metadata"]["name"], extra={"object": "/".join(key)})
             await self._api.delete(obj)
             self._store.remove(obj)
-            self._applied.pop(obj["metadata"]["uid"], None)
             writes += 1
+        self._prune(key)
         return writes
 
-    async def _apply(self, obj: Object, known: Object | None) -> bool:
+    @property
+    def remembered(self) -> int:
+        """Objects whose fingerprints are kept."""
+        return sum(map(len, self._applied.values()))
+
+    def forget(self, key: Key) -> None:
+        """Drops a deleted ModelDeployment: the garbage collector removes its objects, and no `bring` comes again."""
+        self._applied.pop(key, None)
+
+    def _prune(self, key: Key) -> None:
+        """Keeps only fingerprints of objects that exist, whoever deleted the others."""
+        alive = {obj["metadata"]["uid"] for obj in self._store.children(key)}
+        kept = {uid: prints for uid, prints in self._applied.pop(key, {}).items() if uid in alive}
+        if kept:
+            self._applied[key] = kept
+
+    async def _apply(self, key: Key, obj: Object, known: Object | None) -> bool:
         wanted = _digest(obj)
         before: tuple[str, str] | None = None
         if known is not None:
-            before = self._applied.get(known["metadata"]["uid"])
+            before = self._applied.get(key, {}).get(known["metadata"]["uid"])
             if before == (wanted, fingerprint(known)):
                 return False
         stored = await self._api.apply(obj)
         stored.setdefault("kind", obj["kind"])
-        self._applied[stored["metadata"]["uid"]] = (wanted, fingerprint(stored))
+        self._applied.setdefault(key, {})[stored["metadata"]["uid"]] = (wanted, fingerprint(stored))
         self._store.put(stored)
         if known is not None and before is not None and before[0] == wanted and _changed(known, stored):
             log.info("repaired %s %s, which somebody had changed", obj["kind"], stored["metadata"]["name"])

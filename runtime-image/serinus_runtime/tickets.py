@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 
 from serinus_runtime.datatypes import Array
+from serinus_runtime.engine.base import EngineTimeoutError
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], list[Array]]
 
@@ -150,6 +151,9 @@ def run_batch(run: Run, batch: Sequence[Ticket]) -> None:
             else:
                 ticket.result = [answers[names.index(name)][part] for name in ticket.outputs]
             at += ticket.rows
+    except EngineTimeoutError as error:
+        for ticket in batch:
+            ticket.result = error
     except Exception:
         for ticket in batch:
             run_batch(run, [ticket])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -32,6 +32,11 @@ class EngineError(Exception):
     """The model could not answer for these inputs."""
 
 
+class EngineTimeoutError(EngineError):
+    """The engine took too long. A batch is not run again, row by row, after that: its callers are told 504."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """A loaded model. An engine inherits from this class and so has what it does not say itself.
 

@@ -1,8 +1,9 @@
-"""The command line: `serinus-runtime fetch`, `serve`, `digest`."""
+"""The command line: `serinus-runtime serve`, `fetch`, and what helps before a model is served."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from serinus_runtime import __version__, digest
+from serinus_runtime.commands.tell import Format
 from serinus_runtime.config import TERMINATION_LOG, Config, from_environment
 from serinus_runtime.failures import FailureError, Reason, report
 
@@ -34,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "digest":
             return _digest(arguments.directory, manifest=arguments.manifest)
+        if (command := getattr(arguments, "module", None)) is not None:
+            # Imported when asked for: serving needs none of them.
+            code: int = importlib.import_module(f"serinus_runtime.commands.{command}").run(arguments)
+            return code
         for flag in _FLAGS:
             if (value := getattr(arguments, flag, None)) is not None:
                 environ[f"SERINUS_{flag.upper()}"] = value
@@ -52,10 +58,21 @@ def _parser() -> argparse.ArgumentParser:
     for command, flags in ((fetch, _FETCH_FLAGS), (serve, tuple(_FLAGS))):
         for flag in flags:
             command.add_argument(f"--{flag.replace('_', '-')}", help=_FLAGS[flag])
+    _add_tools(commands)
     show = commands.add_parser("digest", help="print the digest of a model directory")
     show.add_argument("directory", type=Path)
     show.add_argument("--manifest", action="store_true", help="print the SHA256SUMS file instead")
     return parser
+
+
+def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reference = commands.add_parser("reference", help="write reference.json, which drift is measured against")
+    reference.add_argument("--data", type=Path, required=True, help="rows the model was made with: .csv, .jsonl, .npz")
+    reference.add_argument("--out", type=Path, help="write this file instead of reference.json in the directory")
+    for command in (reference,):
+        command.add_argument("directory", type=Path, help="the model directory")
+        command.add_argument("-o", "--output", type=Format, choices=list(Format), default=Format.TABLE)
+        command.set_defaults(module=command.prog.rpartition(" ")[2])
 
 
 def _digest(directory: Path, *, manifest: bool) -> int:

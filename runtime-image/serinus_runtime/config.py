@@ -52,6 +52,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prediction_log: str = "off"
     prediction_log_payloads: float = 0.0
     prediction_log_redact: frozenset[str] = frozenset()
+    drift: str = "auto"
+    drift_window: float = 3600.0
+    drift_sample: float = 1.0
     drain_delay: float = 5.0
     claim_dir: Path = Path("/mnt/pvc")
     max_model_bytes: int = 64 << 30
@@ -115,6 +118,9 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         prediction_log=read("PREDICTION_LOG", _log_target, base.prediction_log),
         prediction_log_payloads=read("PREDICTION_LOG_PAYLOADS", _share, base.prediction_log_payloads),
         prediction_log_redact=read("PREDICTION_LOG_REDACT", _name_set, base.prediction_log_redact),
+        drift=read("DRIFT", _one_of("auto", "off"), base.drift),
+        drift_window=read("DRIFT_WINDOW", _duration(1, 31_536_000), base.drift_window),
+        drift_sample=read("DRIFT_SAMPLE", _share, base.drift_sample),
         drain_delay=read("DRAIN_DELAY", _duration(0, 3600), base.drain_delay),
         claim_dir=read("CLAIM_DIR", Path, base.claim_dir),
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
@@ -148,6 +154,15 @@ def _share(text: str) -> float:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{text!r} is not a share: write a number from 0 to 1")
     return share
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not allowed: write {' or '.join(words)}")
+        return text
+
+    return parse
 
 
 def _name_set(text: str) -> frozenset[str]:

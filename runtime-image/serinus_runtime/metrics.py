@@ -81,6 +81,7 @@ class Metrics(Collector):
         """Lines of the prediction log by what became of them; None: there is no log."""
         self.collect_engine: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
         """The engine's own metrics."""
+        self.collect_drift: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
         self._info: dict[str, str] | None = None
         self.observe_decode = self._stages["decode"].observe
         self.observe_queue = self._stages["queue"].observe
@@ -161,6 +162,8 @@ class Metrics(Collector):
             )  # fmt: skip
         if self.collect_engine is not None:
             yield from self.collect_engine(names, values)
+        if self.collect_drift is not None:
+            yield from self.collect_drift(names, values)
         if self._info is not None:
             info = InfoMetricFamily("serinus_model", "The model that is served", labels=names)
             info.add_metric(values, self._info)

@@ -23,6 +23,8 @@ from serinus_runtime.config import Config
 from serinus_runtime.costs import Costs
 from serinus_runtime.digest import verify
 from serinus_runtime.documents import documents
+from serinus_runtime.drift.monitor import DriftMonitor
+from serinus_runtime.drift.opening import open_monitor
 from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
@@ -103,6 +105,7 @@ class Server:
         self._sweeper: asyncio.Task[None] | None = None
         self._runner: ThreadRunner | None = None
         self._engine: Engine | None = None
+        self._drift: DriftMonitor | None = None
         self.http_port = 0
         self.metrics_port = 0
 
@@ -173,8 +176,11 @@ class Server:
             self.metrics.batch(rows, seconds)
             statistics.batch(rows, seconds)
 
+        self._drift = drift = open_monitor(config, loaded.signature, loaded.about)
+        if drift is not None:
+            self.metrics.collect_drift = drift.collect
         batcher = Batcher(
-            engine.run,
+            engine.run if drift is None else drift.watching(engine.run),
             runner,
             LoopScheduler(loop),
             batched=loaded.signature.batched,
@@ -283,6 +289,8 @@ class Server:
                 connection.abort()
         if self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
+        if self._drift is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._drift.close)
         if self._runner is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
         if self._engine is not None:

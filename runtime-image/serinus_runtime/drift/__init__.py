@@ -1,0 +1,1 @@
+"""Drift: how far what is asked and answered now is from what the model was made with."""

@@ -6,29 +6,62 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
+from serinus_runtime.http.streaming import Producer, Stream, Successor
+
 JSON = b"application/json"
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
+def status_line(status: int, phrase: bytes = b"") -> bytes:
+    """The first line of an answer; `phrase` where the status is not one of the well-known."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+
+
+class Connection(Protocol):
+    """What an exchange can ask of its connection beyond one whole answer."""
+
+    def answer_raw(self, exchange: Exchange, status: bytes, headers: bytes, body: bytes) -> None:
+        """See `Exchange.respond_raw`."""
+
+    def stream(
+        self, exchange: Exchange, producer: Producer, status: bytes, headers: bytes, length: int | None
+    ) -> Stream | None:
+        """See `Exchange.stream`."""
+
+    def take_over(self, exchange: Exchange, head: bytes, successor: Successor) -> bool:
+        """See `Exchange.take_over`."""
+
+
 class Exchange:
-    """A complete request. Call `respond` exactly once, now or later, on the event loop's thread."""
+    """A complete request. Answer exactly once, now or later, on the event loop's thread: `respond`, or `respond_raw`,
+    `stream` or `take_over` where it comes from a connection."""
 
     __slots__ = (
+        "_connection",
         "_on_answer",
         "answer",
         "body",
+        "cancel_on_eof",
         "close",
         "headers",
+        "http_10",
         "keep_alive_10",
         "method",
         "on_gone",
         "received",
         "request_id",
+        "streamed",
         "target",
+        "upgrade",
     )
 
-    def __init__(self, on_answer: Callable[[Exchange, int, bytes, bytes, bytes], None]) -> None:
+    def __init__(
+        self,
+        on_answer: Callable[[Exchange, int, bytes, bytes, bytes], None],
+        connection: Connection | None = None,
+    ) -> None:
         self._on_answer = on_answer
+        self._connection = connection
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
@@ -36,12 +69,18 @@ class Exchange:
         self.received = 0.0
         """When the request had been read whole, in seconds of time.monotonic."""
         self.request_id = b""
-        """What the answer calls it; known once it is answered."""
+        """What the answer calls it; known once it is answered, unless the application sets it before."""
         self.close = False
         self.keep_alive_10 = False
+        self.http_10 = False
         self.answer: bytes | None = None
         self.on_gone: Callable[[], None] | None = None
         """Called when the client goes away before the answer."""
+        self.streamed: Stream | None = None
+        self.cancel_on_eof = False
+        """True: a client that ends its side of the connection no longer wants the answer."""
+        self.upgrade = False
+        """True: the client asks for a WebSocket, and `take_over` is possible."""
 
     @property
     def path(self) -> bytes:
@@ -51,6 +90,25 @@ class Exchange:
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
         """Answers; `headers` are whole lines, each ended by CRLF."""
         self._on_answer(self, status, body, content_type, headers)
+
+    def respond_raw(self, status: bytes, headers: bytes, body: bytes) -> None:
+        """Answers with a status line and header lines as they are, with the common ones added; `headers` says how long
+        the body is, where an answer of this kind says so."""
+        assert self._connection is not None
+        self._connection.answer_raw(self, status, headers, body)
+
+    def stream(self, producer: Producer, status: bytes, headers: bytes, length: int | None = None) -> Stream | None:
+        """Begins an answer whose body comes in pieces; None: the client is gone, and so is the producer's duty.
+
+        `status` is the whole line, `headers` whole lines without lengths, `length` that of the body where it is known.
+        """
+        assert self._connection is not None
+        return self._connection.stream(self, producer, status, headers, length)
+
+    def take_over(self, head: bytes, successor: Successor) -> bool:
+        """Answers with `head`, whole, and gives the connection to `successor`. False: the client is gone."""
+        assert self._connection is not None
+        return self._connection.take_over(self, head, successor)
 
 
 class Application(Protocol):

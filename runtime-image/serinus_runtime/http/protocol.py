@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections import deque
 from typing import Any, cast
@@ -14,8 +16,10 @@ from serinus_runtime import logs
 from serinus_runtime.http.exchange import JSON, STATUS_LINES, Exchange
 from serinus_runtime.http.heads import HEAD_BYTES, Head
 from serinus_runtime.http.site import Site
+from serinus_runtime.http.streaming import Producer, Stream, Successor
 
 _NEVER = float("inf")
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class _RefusedError(Exception):
@@ -57,6 +61,10 @@ class HttpProtocol(asyncio.Protocol):
         self._completed = 0
         self._last: Exchange | None = None
         """The newest request that is whole, kept only while the chunk that it came in is looked at."""
+        self._upgrading: Exchange | None = None
+        """A request for a WebSocket that is neither answered nor granted; what comes behind it is held."""
+        self._held = b""
+        self._successor: Successor | None = None
 
     # What asyncio calls.
 
@@ -83,17 +91,15 @@ class HttpProtocol(asyncio.Protocol):
         """The client is gone, or we closed."""
         self._closed = True
         self._site.connections.discard(self)
-        for exchange in self._active:
-            if exchange.answer is None and exchange.on_gone is not None:
-                exchange.on_gone()
-        self._active.clear()
-        self._parked.clear()
+        self._drop_active()
         self._forget_body()
         self._parser = None
 
     def eof_received(self) -> bool:
         """The client sends no more; what it asked is still answered."""
         if self._lingering or not (self._active or self._parked):
+            return False
+        if self._active and self._active[0].cancel_on_eof:
             return False
         last = self._parked[-1] if self._parked else self._active[-1]
         last.close = True
@@ -142,12 +148,18 @@ class HttpProtocol(asyncio.Protocol):
         self._writable = False
         self.deadline = time.monotonic() + self._site.limits.request_seconds
         self._pause()
+        if self._active and (stream := self._active[0].streamed) is not None:
+            stream.pause()
 
     def resume_writing(self) -> None:
         """The client has taken its answers."""
         self._writable = True
+        if self._current is None:
+            self.deadline = _NEVER
         self._rest()
         self._advance()
+        if self._active and (stream := self._active[0].streamed) is not None:
+            stream.resume()
 
     # What httptools calls.
 
@@ -155,7 +167,7 @@ class HttpProtocol(asyncio.Protocol):
         """The first byte of a request."""
         if self._refused is not None:
             return
-        self._current = Exchange(self._answer)
+        self._current = Exchange(self._answer, self)
         self._head_bytes = 0
         self._raw_head_bytes = 0
         self._began = True
@@ -201,6 +213,7 @@ class HttpProtocol(asyncio.Protocol):
             raise self._too_large()
         version = parser.get_http_version()
         if version == "1.0":
+            current.http_10 = True
             current.keep_alive_10 = parser.should_keep_alive()
             current.close = not current.keep_alive_10
         elif version != "1.1":
@@ -211,6 +224,12 @@ class HttpProtocol(asyncio.Protocol):
             if current.method == b"CONNECT" or b"transfer-encoding" in headers:
                 raise _RefusedError(400, "the connection cannot be upgraded")
             self._upgrade_body = int(length or 0)
+            current.upgrade = (
+                self._upgrade_body == 0
+                and version == "1.1"
+                and current.method == b"GET"
+                and headers.get(b"upgrade", b"").lower() == b"websocket"
+            )
         if b"expect" in headers:
             if headers[b"expect"].lower() != b"100-continue":
                 raise _RefusedError(417, "only Expect: 100-continue is understood")
@@ -250,7 +269,9 @@ class HttpProtocol(asyncio.Protocol):
         current.received = time.monotonic()
         if self._writable:
             self.deadline = _NEVER
-        if len(self._active) < self._site.limits.pipeline and not self._parked and self._writable:
+        if current.upgrade:
+            self._upgrading = current
+        if not self._parked and self._may_begin(current):
             self._begin(current)
         else:
             self._parked.append(current)
@@ -278,7 +299,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _repeat(self, head: Head, body: bytes) -> None:
         """A request whose head is, byte for byte, one that the parser has read before, with its whole body."""
-        exchange = Exchange(self._answer)
+        exchange = Exchange(self._answer, self)
         exchange.method, exchange.target, exchange.headers = head.method, head.target, head.headers
         exchange.body = body
         exchange.received = time.monotonic()
@@ -302,11 +323,24 @@ class HttpProtocol(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # The offer is declined by answering in HTTP/1.1; the parser has stopped at the end of the head.
                 data = data[upgrade.args[0] :]
+                if self._successor is not None:
+                    if data:
+                        self._successor.data_received(data)
+                    return
                 self._parser = httptools.HttpRequestParser(self)
+                if self._upgrading is not None:
+                    self._held = data
+                    self._pause()
+                    return
                 if self._upgrade_body <= 0 and not data:
                     return
             else:
                 return
+
+    def _may_begin(self, exchange: Exchange) -> bool:
+        if exchange.upgrade and self._active:
+            return False
+        return len(self._active) < self._site.limits.pipeline and self._writable
 
     def _begin(self, exchange: Exchange) -> None:
         self._active.append(exchange)
@@ -322,13 +356,14 @@ class HttpProtocol(asyncio.Protocol):
             headers += b"connection: close\r\n"
         elif exchange.keep_alive_10:
             headers += b"connection: keep-alive\r\n"
-        exchange.request_id = request_id = site.request_id(exchange.headers.get(b"x-request-id"))
+        if not exchange.request_id:
+            exchange.request_id = site.request_id(exchange.headers.get(b"x-request-id"))
         exchange.answer = b"".join(
             (
                 STATUS_LINES[status],
                 site.headers,
                 b"x-request-id: ",
-                request_id,
+                exchange.request_id,
                 b"\r\ncontent-type: ",
                 content_type,
                 b"\r\ncontent-length: %d\r\n" % len(body),
@@ -341,14 +376,122 @@ class HttpProtocol(asyncio.Protocol):
         if self._active and self._active[0] is exchange:
             self._flush()
 
+    def _head(self, exchange: Exchange, status: bytes, headers: bytes, lengths: bytes) -> bytes:
+        site = self._site
+        if site.closing:
+            exchange.close = True
+        ending = b""
+        if exchange.close:
+            ending = b"connection: close\r\n"
+        elif exchange.keep_alive_10:
+            ending = b"connection: keep-alive\r\n"
+        if not exchange.request_id:
+            exchange.request_id = site.request_id(exchange.headers.get(b"x-request-id"))
+        return b"".join(
+            (status, site.headers, b"x-request-id: ", exchange.request_id, b"\r\n", headers, lengths, ending, b"\r\n")
+        )
+
+    def answer_raw(self, exchange: Exchange, status: bytes, headers: bytes, body: bytes) -> None:
+        """Sends a whole answer; `headers` says how long its body is, where an answer of this kind says so."""
+        if self._closed or exchange.answer is not None:
+            return
+        exchange.answer = self._head(exchange, status, headers, b"") + body
+        exchange.on_gone = None
+        if self._active and self._active[0] is exchange:
+            self._flush()
+
+    def stream(
+        self, exchange: Exchange, producer: Producer, status: bytes, headers: bytes, length: int | None
+    ) -> Stream | None:
+        """Begins an answer that comes in pieces."""
+        if self._closed or exchange.answer is not None:
+            return None
+        chunked = length is None and not exchange.http_10
+        if length is None and not chunked:
+            exchange.close = True
+        lengths = b"transfer-encoding: chunked\r\n" if chunked else b""
+        if length is not None:
+            lengths = b"content-length: %d\r\n" % length
+        silent = exchange.method == b"HEAD"
+        exchange.streamed = stream = Stream(self, exchange, producer, length, chunked=chunked, silent=silent)
+        exchange.answer = self._head(exchange, status, headers, lengths)
+        exchange.on_gone = None
+        if self._active and self._active[0] is exchange:
+            self._flush()
+        return stream
+
+    def stream_write(self, data: bytes) -> None:
+        """A piece of the stream at the front."""
+        self._transport.write(data)
+
+    def stream_ended(self, exchange: Exchange) -> None:
+        """The stream at the front is whole."""
+        if self._closed or not self._active or self._active[0] is not exchange:
+            return
+        self._active.popleft()
+        if exchange.close:
+            self._end(exchange)
+        else:
+            self._flush()
+
+    def stream_failed(self, exchange: Exchange, reset: bool) -> None:
+        """The stream at the front will never be whole."""
+        if self._closed or not self._active or self._active[0] is not exchange:
+            return
+        self._active.popleft()
+        if reset and (sock := self._transport.get_extra_info("socket")) is not None:
+            # An orderly end would look like the end of the body.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._drop_active()
+            self._closed = True
+            self._transport.abort()
+            return
+        self._end(exchange)
+
+    def take_over(self, exchange: Exchange, head: bytes, successor: Successor) -> bool:
+        """Ends HTTP on this connection: `successor` has it from now on."""
+        if self._closed or self._upgrading is not exchange or exchange.answer is not None:
+            return False
+        exchange.answer = head
+        exchange.on_gone = None
+        self._upgrading = None
+        self._active.clear()
+        self._closed = True
+        self._successor = successor
+        site = self._site
+        site.connections.discard(self)
+        site.connections.add(successor)
+        self._transport.write(head)
+        self._transport.set_protocol(successor)
+        successor.connection_made(self._transport)
+        if not self._writable:
+            successor.pause_writing()
+        held, self._held = self._held, b""
+        if held:
+            successor.data_received(held)
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        return True
+
     def _flush(self) -> None:
         active = self._active
         while active and active[0].answer is not None:
-            exchange = active.popleft()
+            exchange = active[0]
             self._transport.write(exchange.answer or b"")
+            if exchange.streamed is not None:
+                if not self._writable:
+                    exchange.streamed.pause()
+                if not exchange.streamed.attach():
+                    if self._writable and not self._closed:
+                        exchange.streamed.resume()
+                    return
+            active.popleft()
             if exchange.close:
                 self._end(exchange)
                 return
+            if exchange is self._upgrading:
+                self._upgrading = None
         if self._expect_continue:
             self._send_continue()
         self._rest()
@@ -365,12 +508,16 @@ class HttpProtocol(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self._parked and len(self._active) < self._site.limits.pipeline and self._writable and not self._closed:
+        while self._parked and not self._closed and self._may_begin(self._parked[0]):
             self._begin(self._parked.popleft())
         self._advancing = False
-        if not self._parked and self._writable and not self._reading and not self._closed:
-            self._reading = True
-            self._transport.resume_reading()
+        if self._parked or not self._writable or self._reading or self._closed or self._upgrading is not None:
+            return
+        self._reading = True
+        self._transport.resume_reading()
+        if self._held:
+            held, self._held = self._held, b""
+            self.data_received(held)
 
     def _pause(self) -> None:
         if self._reading and not self._closed:
@@ -382,6 +529,17 @@ class HttpProtocol(asyncio.Protocol):
             self._expect_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _drop_active(self) -> None:
+        """Nobody waits for what is under way any more."""
+        dropped = list(self._active)
+        self._active.clear()
+        self._parked.clear()
+        for exchange in dropped:
+            if exchange.streamed is not None:
+                exchange.streamed.gone()
+            elif exchange.answer is None and exchange.on_gone is not None:
+                exchange.on_gone()
+
     def _forget_body(self) -> None:
         self._site.received_bytes -= self._body_bytes
         self._body_bytes = 0
@@ -392,7 +550,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers behind everything that was asked before, and ends the connection."""
-        exchange = self._current or Exchange(self._answer)
+        exchange = self._current or Exchange(self._answer, self)
         self._current = None
         self._forget_body()
         exchange.close = True
@@ -407,11 +565,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange.respond(status, msgspec.json.encode({"error": message}), JSON, headers)
 
     def _end(self, last: Exchange) -> None:
-        for dropped in self._active:
-            if dropped.answer is None and dropped.on_gone is not None:
-                dropped.on_gone()
-        self._active.clear()
-        self._parked.clear()
+        self._drop_active()
         if last is not self._refused:
             self._closed = True
             self._transport.close()

@@ -13,6 +13,7 @@ import msgspec
 
 from serinus_runtime.http.exchange import Application
 from serinus_runtime.http.heads import Heads
+from serinus_runtime.http.streaming import Successor
 
 if TYPE_CHECKING:
     from serinus_runtime.http.protocol import HttpProtocol
@@ -45,7 +46,7 @@ class Site:
     def __init__(self, application: Application, limits: Limits, common_headers: bytes = b"") -> None:
         self.application = application
         self.limits = limits
-        self.connections: set[HttpProtocol] = set()
+        self.connections: set[HttpProtocol | Successor] = set()
         self.received_bytes = 0
         """Bytes of bodies that are not whole yet."""
         self.heads = Heads(limits.body_bytes)

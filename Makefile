@@ -3,6 +3,7 @@
 #   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
 #   make test      lint, then unit, api and e2e tests, what is quick first (KEEP=1 leaves the cluster up)
 #   make unit      pure logic and the runtime: seconds, needs nothing
+#   make torch     PyTorch and TorchServe behind the runtime; the first run downloads 300 MB
 #   make api       against a real kube-apiserver
 #   make e2e       against a real node (CLUSTER=existing|kind|node)
 #   make lint      ruff, mypy, generated files current
@@ -13,7 +14,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit api e2e lint crds lock down up bench-operator bench-runtime bench-overload
+.PHONY: demo test unit torch api e2e lint crds lock down up bench-operator bench-runtime bench-overload
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -29,6 +30,7 @@ test:
 	@$(STAGE) --begin
 	@$(MAKE) lint
 	@$(MAKE) unit
+	@$(MAKE) torch
 	@$(MAKE) api
 	@$(MAKE) e2e
 	@[ -n "$$KEEP" ] || $(MAKE) down
@@ -39,6 +41,9 @@ lint:
 
 unit:
 	@$(STAGE) unit $(PYTHON_ENV) -m pytest -q tests/unit
+
+torch:
+	@$(STAGE) torch $(PYTHON_ENV) -m pytest -q tests/pytorch
 
 api:
 	@SERINUS_REQUIRE_CLUSTER=1 $(STAGE) api $(PYTHON_ENV) -m pytest -q tests/api

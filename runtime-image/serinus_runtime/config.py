@@ -35,6 +35,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 8080
     metrics_port: int = 8082
     engine: str = "auto"
+    engine_timeout: float = 30.0
+    engine_start_timeout: float = 300.0
+    torch_python: str = ""
+    torch_device: str = "cpu"
+    allow_pickle: bool = False
+    allow_python: bool = False
     threads: int = 1
     batch_max_size: int = 32
     batch_max_delay: float = 0.0
@@ -101,6 +107,12 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         http_port=read("HTTP_PORT", _whole(0, 65535), base.http_port),
         metrics_port=read("METRICS_PORT", _whole(0, 65535), base.metrics_port),
         engine=read("ENGINE", str, base.engine),
+        engine_timeout=read("ENGINE_TIMEOUT", _duration(0.01, 86400), base.engine_timeout),
+        engine_start_timeout=read("ENGINE_START_TIMEOUT", _duration(1, 86400), base.engine_start_timeout),
+        torch_python=read("TORCH_PYTHON", str, base.torch_python),
+        torch_device=read("TORCH_DEVICE", _device, base.torch_device),
+        allow_pickle=read("ALLOW_PICKLE", _switch, base.allow_pickle),
+        allow_python=read("ALLOW_PYTHON", _switch, base.allow_python),
         threads=read("THREADS", _whole(1, 1024), base.threads),
         batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
@@ -167,6 +179,18 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _name_set(text: str) -> frozenset[str]:
     return frozenset(filter(None, (part.strip() for part in text.split(","))))
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is not a switch: write true or false")
+    return text == "true"
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:\d{1,2})?", text, re.ASCII) is None:
+        raise ValueError(f"{text!r} is not a device: write cpu, cuda or cuda:1")
+    return text
 
 
 def _log_target(text: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from serinus_runtime import logs
 from serinus_runtime.batching import QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
 from serinus_runtime.cache import ResponseCache
-from serinus_runtime.engine import EngineError, EngineTimeoutError
+from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
@@ -121,6 +121,8 @@ class Inference(Ticket):
             self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
         elif isinstance(result, EngineTimeoutError):
             self._refuse("timeout", 504, f"the model failed: {result}")
+        elif isinstance(result, EngineUnavailableError):
+            self._finish(503, msgspec.json.encode({"error": str(result)}), b"retry-after: 1\r\n")
         else:
             text = f"the model failed: {result}" if isinstance(result, EngineError) else "internal error"
             logs.event("error", "inference failed", error=repr(result)[:500])

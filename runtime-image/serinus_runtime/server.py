@@ -208,6 +208,7 @@ class Server:
         if config.prediction_log != predictionlog.OFF:
             self._open_prediction_log(loaded)
         self.state.alive = lambda: runner.alive() and engine.alive()
+        self.state.engine_ready = engine.ready
         signature, about = loaded.signature, loaded.about
         self.state.model = Model(
             codec,

@@ -42,11 +42,12 @@ class State:
         self.refusing = False
         """True once the drain delay is over: requests that still arrive are answered 503."""
         self.alive: Callable[[], bool] = lambda: True
+        self.engine_ready: Callable[[], bool] = lambda: True
 
     @property
     def ready(self) -> bool:
         """True after warm-up and before the drain."""
-        return self.model is not None and not self.draining and self.alive()
+        return self.model is not None and not self.draining and self.alive() and self.engine_ready()
 
 
 class Refusal(NamedTuple):

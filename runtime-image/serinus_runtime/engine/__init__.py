@@ -1,5 +1,21 @@
 """What runs a model. One file per engine; the rest of the runtime knows only `Engine`."""
 
-from serinus_runtime.engine.base import Engine, EngineError, EngineTimeoutError, Signature, TensorSpec, synthetic_inputs
+from serinus_runtime.engine.base import (
+    Engine,
+    EngineError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    Signature,
+    TensorSpec,
+    synthetic_inputs,
+)
 
-__all__ = ["Engine", "EngineError", "EngineTimeoutError", "Signature", "TensorSpec", "synthetic_inputs"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineTimeoutError",
+    "EngineUnavailableError",
+    "Signature",
+    "TensorSpec",
+    "synthetic_inputs",
+]

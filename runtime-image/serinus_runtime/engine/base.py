@@ -36,6 +36,10 @@ class EngineTimeoutError(EngineError):
     """The engine took too long. A batch is not run again, row by row, after that: its callers are told 504."""
 
 
+class EngineUnavailableError(EngineError):
+    """The engine cannot answer anybody at the moment; another replica, or this one a little later, can: 503."""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A loaded model. An engine inherits from this class and so has what it does not say itself.
@@ -79,6 +83,10 @@ class Engine(Protocol):
 
     def alive(self) -> bool:
         """False when nothing can be answered any more and only a new process would help. Must not block."""
+        return True
+
+    def ready(self) -> bool:
+        """False while nothing can be answered for the moment, such as while a process is replaced. Must not block."""
         return True
 
     def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:

@@ -20,7 +20,7 @@ from serinus.cluster.kinds import MODEL_DEPLOYMENT
 from serinus.cluster.store import Key, Store
 from serinus.evidence.book import Book
 from serinus.objects.context import Context, Object, Settings
-from serinus.objects.names import RETRY_ANNOTATION
+from serinus.objects.names import asked
 from serinus.objects.read import Children, observe, revision_number
 from serinus.objects.render import render
 from serinus.release.conditions import Wanted, merge
@@ -94,7 +94,7 @@ class Reconciler:
                 observed=observe(meta["name"], children),
                 evidence=evidence,
                 now=self._clock(),
-                retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION),
+                asked=asked(meta.get("annotations")),
             )
         )
         try:

@@ -174,6 +174,8 @@ class Step(ApiModel):
     """Shortest time at this weight."""
     min_requests: Annotated[int, Field(ge=1, le=100_000_000)] = 100
     """Requests the candidate must have answered at this step before it may pass."""
+    approval: bool = False
+    """Wait here, once all else speaks for it, until somebody approves (annotation `serving.serinus.dev/approve`)."""
 
 
 _BETWEEN_1S_AND_1W = (

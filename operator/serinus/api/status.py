@@ -91,6 +91,18 @@ class ReleaseStatus(ApiModel):
     message: str | None = None
     evidence: str | None = None
     """The numbers that speak, as a sentence."""
+    skips_steps: bool = False
+    """Somebody promoted it by hand."""
+    approved: int | None = None
+    """The step that somebody approved."""
+
+
+class Override(ApiModel):
+    """Somebody rolled back by hand: this revision serves, although the spec asks for another."""
+
+    revision: str
+    instead_of: str
+    """The revision that the spec asked for then; with another spec the override is over."""
 
 
 class ReleaseRecord(ApiModel):
@@ -132,9 +144,11 @@ class ModelDeploymentStatus(ApiModel):
     release: ReleaseStatus | None = None
     last_release: ReleaseRecord | None = None
     failed_revisions: Annotated[list[str], Field(max_length=20)] = []
-    """Not tried again until the spec changes or the retry annotation is set."""
-    retried: str | None = None
-    """Last value of the retry annotation that was acted on."""
+    """Not tried again until the spec changes or somebody asks for it (annotation `retry`)."""
+    acted: dict[str, str] = {}
+    """By verb, the last value of its annotation that was acted on."""
+    override: Override | None = None
+    """A roll-back by hand, in force until the spec changes."""
     metrics: Metrics | None = None
     candidate_metrics: Metrics | None = None
     replicas: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from serinus.api import GROUP
 
 MANAGER = "serinus"
@@ -9,7 +11,8 @@ MANAGER = "serinus"
 DEPLOYMENT_LABEL = f"{GROUP}/deployment"
 REVISION_LABEL = f"{GROUP}/revision"
 VERSION_LABEL = f"{GROUP}/version"
-RETRY_ANNOTATION = f"{GROUP}/retry"
+VERBS = ("pause", "promote", "approve", "abort", "rollback", "retry")
+"""What people ask for by annotation, each as GROUP/VERB."""
 REVISION_LENGTH = 10
 
 
@@ -37,3 +40,9 @@ def labels(deployment: str, revision: str | None = None) -> dict[str, str]:
 def selector(deployment: str, revision: str) -> dict[str, str]:
     """Labels that select a revision's pods, and never change."""
     return {DEPLOYMENT_LABEL: deployment, REVISION_LABEL: revision}
+
+
+def asked(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    """Value by verb of the annotations that ask for something."""
+    found = annotations or {}
+    return {verb: found[key] for verb in VERBS if (key := f"{GROUP}/{verb}") in found}

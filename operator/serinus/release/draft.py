@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from serinus.api.spec import Step
-from serinus.api.status import ModelDeploymentStatus, ReleaseStatus
+from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
 from serinus.evidence.verdict import Judge, SequentialJudge
 from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
+
+_TOLD = frozenset({"EvidenceMissing", "Paused", "WaitingForApproval"})
+"""Reasons to hold that are worth an event when they begin."""
 
 
 class Draft:
@@ -17,13 +20,38 @@ class Draft:
         self.now = given.now
         self.spec = given.spec
         self.status: ModelDeploymentStatus = given.status
-        self.target = Revision.target(given.name, given.spec)
+        self.declared = Revision.target(given.name, given.spec)
+        """What the spec asks for."""
+        self.target = self.declared
+        """What is to be live: what the spec asks for, unless somebody rolled back by hand since it did."""
+        self._heed_override()
         self.notes: list[Note] = []
         self.wake: list[float] = []
         """Seconds until time alone may change something."""
         steps = self.spec.release.canary_steps()
         self.steps: tuple[Step, ...] = steps if self.spec.route else ()
         self.judge: Judge = SequentialJudge(self.spec.release.alpha.fraction, len(self.steps) + 1)
+
+    def _heed_override(self) -> None:
+        override = self.status.override
+        if override is None:
+            return
+        chosen = self.given.observed.snapshots.get(override.revision)
+        if override.instead_of == self.declared.name and chosen is not None:
+            self.target = chosen
+        else:
+            self.update(override=None)
+
+    def choose(self, chosen: Revision | None) -> None:
+        """Makes `chosen` the target in place of what the spec asks for; None ends that."""
+        self.target = chosen or self.declared
+        override = Override(revision=chosen.name, instead_of=self.declared.name) if chosen else None
+        self.update(override=override)
+
+    @property
+    def paused(self) -> bool:
+        """Somebody holds the release where it is."""
+        return self.given.asked.get("pause", "false") not in ("false", "")
 
     @property
     def release(self) -> ReleaseStatus:
@@ -58,8 +86,8 @@ class Draft:
 
     def say(self, reason: str, message: str, evidence: str | None = None) -> None:
         """Why nothing moves. An event on the first time only."""
-        if self.release.reason != reason and reason == "EvidenceMissing":
-            self.note(reason, message, warning=True)
+        if self.release.reason != reason and reason in _TOLD:
+            self.note(reason, message, warning=reason == "EvidenceMissing")
         self.update_release(reason=reason, message=message, evidence=evidence or self.release.evidence)
 
     def say_keeping_reason(self, message: str) -> None:

@@ -17,6 +17,7 @@ from serinus.api.status import Outcome, Phase
 from serinus.release import settled
 from serinus.release.draft import Draft
 from serinus.release.gates import confirm_route, count
+from serinus.release.hands import heed
 from serinus.release.observed import Decision, Input
 from serinus.release.phases import PHASES
 from serinus.release.plan import plan_for
@@ -30,7 +31,7 @@ TICK = 2.0
 def decide(given: Input) -> Decision:
     """The next status, what should exist in the cluster, the events to tell, and when to look again."""
     draft = Draft(given)
-    settled.retry(draft)
+    heed(draft)
     settled.expire_previous(draft)
     if draft.status.release is None:
         settled.settle(draft)
@@ -55,7 +56,8 @@ def _superseded(draft: Draft) -> bool:
     release = draft.release
     if release.revision == draft.target.name or release.phase is Phase.ROLLING_BACK:
         return False
-    message = f"the spec now asks for version {draft.target.version}"
+    asks = "the spec now asks" if draft.status.override is None else "somebody asked by hand"
+    message = f"{asks} for version {draft.target.version}"
     if release.weight == 0:
         finish(draft, Outcome.SUPERSEDED, "SpecChanged", message)
         settled.settle(draft)

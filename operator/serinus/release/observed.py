@@ -88,8 +88,8 @@ class Input:
     observed: Observed
     evidence: Evidence
     now: datetime
-    retry: str | None = None
-    """Value of the retry annotation."""
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """What people ask for by annotation: verb and value."""
 
 
 @dataclass(frozen=True)

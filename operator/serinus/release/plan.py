@@ -48,6 +48,6 @@ def _heading_for(given: Input, status: ModelDeploymentStatus) -> int:
     if release.phase is Phase.PROMOTING:
         return 100
     steps = given.spec.release.canary_steps() if given.spec.route else ()
-    if not steps or status.live is None:
+    if not steps or status.live is None or release.skips_steps:
         return 100
     return max(release.weight, steps[min(release.step, len(steps) - 1)].weight)

@@ -46,6 +46,8 @@ def _phase(status: ModelDeploymentStatus, target: Revision) -> Phase:
         last = status.last_release
         rolled_back = last is not None and last.revision == target.name and last.outcome is Outcome.ROLLED_BACK
         return Phase.ROLLED_BACK if rolled_back else Phase.FAILED
+    if status.override is not None:
+        return Phase.ROLLED_BACK
     return Phase.LIVE if status.live else Phase.PENDING
 
 
@@ -74,6 +76,10 @@ def _progress(status: ModelDeploymentStatus, target: Revision, phase: Phase) -> 
         held = release.reason == "EvidenceMissing"
         wanted = [Wanted("Reconciling", True, release.reason or str(phase), message)]
         return [*wanted, Wanted("EvidenceMissing", True, "PrometheusUnavailable", message)] if held else wanted
+    if status.override is not None:
+        message = f"version {target.version} serves by hand, although the spec asks for another"
+        hint = "change the spec, or set the annotation serving.serinus.dev/retry to a new value"
+        return [Wanted("Stalled", True, "RolledBackByHand", f"{message}; {hint}")]
     if target.name in status.failed_revisions:
         known = last is not None and last.revision == target.name
         reason = last.reason if last and known else "RevisionFailed"

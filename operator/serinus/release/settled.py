@@ -1,17 +1,9 @@
-"""Between releases: what ends a failure's memory and a warm revision's time, and what starts a release."""
+"""Between releases: what ends a warm revision's time, and what starts a release."""
 
 from __future__ import annotations
 
 from serinus.api.status import Phase, ReleaseStatus
 from serinus.release.draft import Draft
-
-
-def retry(draft: Draft) -> None:
-    """A new value of the retry annotation makes the target worth another try."""
-    if draft.given.retry is None or draft.given.retry == draft.status.retried:
-        return
-    failed = [name for name in draft.status.failed_revisions if name != draft.target.name]
-    draft.update(retried=draft.given.retry, failed_revisions=failed)
 
 
 def expire_previous(draft: Draft) -> None:

@@ -106,7 +106,7 @@ def test_failed_revision_is_not_tried_again_until_asked() -> None:
         world.tick()
     assert world.status.release is None
     world.failures.clear()
-    world.retry = "please"
+    world.asked["retry"] = "please"
     world.tick()
     assert world.status.release is not None
     world.run(settled)

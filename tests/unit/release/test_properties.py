@@ -102,7 +102,7 @@ class Releases(RuleBasedStateMachine):
 
     @rule(value=st.sampled_from(["a", "b"]))
     def retry(self, value: str) -> None:
-        self.world.retry = value
+        self.world.asked["retry"] = value
 
     @precondition(lambda self: self.world.status.release is not None)
     @rule()

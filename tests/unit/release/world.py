@@ -65,7 +65,7 @@ class World:
     rate: float = 200.0
     error_rate: dict[str, float] = field(default_factory=dict)
     slow_rate: dict[str, float] = field(default_factory=dict)
-    retry: str | None = None
+    asked: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     weights_seen: list[int] = field(default_factory=list)
     unstored: dict[str, Counts] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class World:
                 self.observed(),
                 self.evidence(),
                 self.now,
-                self.retry,
+                dict(self.asked),
             )
         )
         if store:

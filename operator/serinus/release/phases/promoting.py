@@ -22,6 +22,9 @@ def promoting(draft: Draft) -> None:
     candidate = draft.given.observed.state(release.revision)
     wanted = max(needed(draft, 100), 1)
     if release.weight != 100:
+        if draft.paused and draft.status.live is not None:
+            draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on")
+            return
         if candidate.ready < wanted:
             draft.say("WaitingForPods", f"{candidate.ready} of {wanted} pods for all traffic are ready")
             return

@@ -19,8 +19,11 @@ def starting(draft: Draft) -> None:
     waited = (draft.now - release.phase_since).total_seconds()
     wanted = needed(draft, draft.steps[0].weight if draft.steps else 100)
     if state.ready >= wanted:
-        draft.note("CandidateReady", f"{state.ready} pods of version {draft.version} are verified, warm and ready")
-        if draft.steps and draft.status.live is not None:
+        if release.reason != "Paused":
+            draft.note("CandidateReady", f"{state.ready} pods of version {draft.version} are verified, warm and ready")
+        if draft.paused and draft.status.live is not None:
+            draft.say("Paused", "ready, and held before its first request: remove the annotation pause to go on")
+        elif draft.steps and draft.status.live is not None and not release.skips_steps:
             enter(draft, Phase.CANARY, weight=draft.steps[0].weight)
             draft.tell_weight(draft.steps[0].weight, 0)
         else:

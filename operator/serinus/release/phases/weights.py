@@ -23,6 +23,14 @@ def weights(draft: Draft) -> None:
     found = verdict(draft, step)
     if condemned(draft, found):
         return
+    if release.skips_steps:
+        enter(draft, Phase.PROMOTING, weight=release.weight, step=release.step)
+        draft.update_release(evidence=found.message)
+        promoting(draft)
+        return
+    if draft.paused:
+        draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on", found.message)
+        return
     if release.weight != step.weight:
         _raise_to(draft, step)
         return
@@ -54,6 +62,9 @@ def _holds(draft: Draft, step: Step, found: Verdict) -> bool:
     if held < step.hold.seconds:
         draft.say("Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(step.hold.seconds - held, 0.1))
+        return True
+    if step.approval and draft.release.approved != draft.release.step:
+        draft.say("WaitingForApproval", f"holding at {step.weight}%: set the annotation approve", found.message)
         return True
     return False
 

@@ -1,0 +1,102 @@
+"""What people ask for by annotation, acted on once for each new value.
+
+`promote`, `approve`, `abort` and `retry` take any value; `rollback` takes a version, a revision or `previous`.
+Whatever follows a `#` only makes the value new, so that the same can be asked for twice. `pause` is not a request but a
+state: it holds for as long as the annotation is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serinus.api.status import Outcome, Phase
+from serinus.release.draft import Draft
+from serinus.release.revisions import Revision
+from serinus.release.transitions import finish, roll_back
+
+
+def heed(draft: Draft) -> None:
+    """Acts on what has been asked for since the last decision."""
+    # Annotations that a new object brings along, from a backup or from git, were meant for another time.
+    born = draft.status.observed_generation < 0
+    for verb, action in _ACTIONS.items():
+        value = draft.given.asked.get(verb)
+        if value is None or value == draft.status.acted.get(verb):
+            continue
+        draft.update(acted={**draft.status.acted, verb: value})
+        if not born:
+            action(draft, value)
+
+
+def _promote(draft: Draft, _value: str) -> None:
+    release = draft.status.release
+    if release is None or release.phase not in (Phase.STARTING, Phase.CANARY):
+        draft.note("NothingToPromote", "no release is under way that could be promoted", warning=True)
+        return
+    draft.update_release(skips_steps=True)
+    draft.note("PromotionAsked", f"version {draft.version} is promoted by hand: the steps that are left are skipped")
+
+
+def _approve(draft: Draft, _value: str) -> None:
+    release = draft.status.release
+    if release is None or release.phase is not Phase.CANARY:
+        draft.note("NothingToApprove", "no release waits for approval", warning=True)
+        return
+    draft.update_release(approved=release.step)
+    draft.note("Approved", f"version {draft.version} may go on from {release.weight}% (step {release.step + 1})")
+
+
+def _abort(draft: Draft, _value: str) -> None:
+    release = draft.status.release
+    if release is None or release.phase is Phase.ROLLING_BACK:
+        draft.note("NothingToAbort", "no release is under way", warning=True)
+    elif release.weight > 0:
+        roll_back(draft, "Aborted", "somebody aborted the release by hand")
+    else:
+        finish(draft, Outcome.FAILED, "Aborted", "somebody aborted the release by hand")
+
+
+def _retry(draft: Draft, _value: str) -> None:
+    """The revision that the spec asks for is worth another try."""
+    draft.choose(None)
+    failed = [name for name in draft.status.failed_revisions if name != draft.declared.name]
+    draft.update(failed_revisions=failed)
+
+
+def _rollback(draft: Draft, value: str) -> None:
+    wanted = value.partition("#")[0].strip()
+    found = _named(draft, wanted)
+    live = draft.status.live
+    if found is None:
+        known = ", ".join(sorted({each.version for each in draft.given.observed.snapshots.values()}))
+        draft.note("RollbackTargetUnknown", f"no kept revision is called {wanted!r}; there are {known}", warning=True)
+        return
+    if live is not None and found.name == live.revision and draft.status.release is None:
+        draft.note("NothingToRollBack", f"version {found.version} is live already", warning=True)
+        return
+    draft.choose(None if found.name == draft.declared.name else found)
+    failed = [name for name in draft.status.failed_revisions if name != found.name]
+    draft.update(failed_revisions=failed)
+    draft.note("RollbackAsked", f"version {found.version} is to be live, in place of {draft.declared.version}")
+
+
+def _named(draft: Draft, wanted: str) -> Revision | None:
+    previous, snapshots = draft.status.previous, draft.given.observed.snapshots
+    if wanted in ("", "previous"):
+        return snapshots.get(previous.revision) if previous is not None else None
+    if wanted in snapshots:
+        return snapshots[wanted]
+    # A version may have had several revisions: the one that serves, or served last, is meant.
+    for ref in (draft.status.live, previous):
+        if ref is not None and ref.version == wanted and ref.revision in snapshots:
+            return snapshots[ref.revision]
+    return next((each for each in snapshots.values() if each.version == wanted), None)
+
+
+_ACTIONS: dict[str, Callable[[Draft, str], None]] = {
+    "retry": _retry,
+    "rollback": _rollback,
+    "abort": _abort,
+    "promote": _promote,
+    "approve": _approve,
+}

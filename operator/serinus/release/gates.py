@@ -85,6 +85,25 @@ def unhealthy(draft: Draft) -> bool:
     return True
 
 
+def waits_for_pods(draft: Draft, wanted: int, what: str) -> bool:
+    """Whether pods are missing for `what`. Says so, and ends the release when they are overdue."""
+    ready = draft.given.observed.state(draft.release.revision).ready
+    if ready >= wanted:
+        return False
+    deadline = draft.spec.release.progress_deadline
+    left = deadline.seconds - (draft.now - draft.release.phase_since).total_seconds()
+    if left > 0:
+        draft.say("WaitingForPods", f"{ready} of {wanted} pods{what} are ready")
+        draft.wake.append(max(left, 0.1))
+        return True
+    message = f"{ready} of {wanted} pods{what} were ready after {deadline} (spec.release.progressDeadline)"
+    if draft.release.weight > 0:
+        roll_back(draft, "ProgressDeadlineExceeded", message)
+    else:
+        finish(draft, Outcome.FAILED, "ProgressDeadlineExceeded", message)
+    return True
+
+
 def needed(draft: Draft, weight: int) -> int:
     """Pods that the candidate needs for `weight` percent of the traffic."""
     live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)

@@ -284,3 +284,30 @@ def test_revision_name_ignores_written_out_defaults() -> None:
     long = spec("v1", runtime={"name": "onnx", "batching": {"maxSize": 32}})
     assert Revision.target(NAME, short).name == Revision.target(NAME, long).name
     assert Revision.target(NAME, spec("v1", runtime={"threads": 2})).name != Revision.target(NAME, short).name
+
+
+def test_going_back_to_a_previous_revision_whose_pods_have_gone_ends() -> None:
+    world = with_live()
+    world.apply(spec("v2"))
+    world.run(settled)
+    world.apply(spec("v1"))
+    world.unready.add(world.target().name)
+    world.run(settled, limit=400)
+    last = world.status.last_release
+    assert last is not None
+    assert (world.live(), last.reason) == ("v2", "ProgressDeadlineExceeded")
+
+
+def test_a_step_that_never_gets_its_pods_is_rolled_back() -> None:
+    world = with_live(scaling={"min": 10})
+    world.apply(spec("v2", scaling={"min": 10}))
+    world.run(lambda w: w.status.release is not None and w.status.release.phase is Phase.CANARY)
+    name = world.target().name
+    for _ in range(600):
+        world.tick()
+        if world.status.release is None:
+            break
+        world.ready[name] = 1
+    last = world.status.last_release
+    assert last is not None
+    assert (world.live(), last.outcome, last.reason) == ("v1", Outcome.ROLLED_BACK, "ProgressDeadlineExceeded")

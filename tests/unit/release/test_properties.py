@@ -100,9 +100,16 @@ class Releases(RuleBasedStateMachine):
     def traffic(self, rate: float) -> None:
         self.world.rate = rate
 
-    @rule(value=st.sampled_from(["a", "b"]))
-    def retry(self, value: str) -> None:
-        self.world.asked["retry"] = value
+    @rule(
+        verb=st.sampled_from(["promote", "approve", "abort", "rollback", "retry"]),
+        value=st.sampled_from(["previous", "v1", "v1#2", "v2"]),
+    )
+    def somebody_asks(self, verb: str, value: str) -> None:
+        self.world.asked[verb] = value
+
+    @rule(held=st.booleans())
+    def pause(self, held: bool) -> None:
+        self.world.asked["pause"] = str(held).lower()
 
     @precondition(lambda self: self.world.status.release is not None)
     @rule()
@@ -111,6 +118,7 @@ class Releases(RuleBasedStateMachine):
         world = self.world
         world.prometheus_down = world.gateway_down = False
         world.rate = 200.0
+        world.asked.pop("pause", None)
         world.run(settled, limit=1500)
 
     @invariant()

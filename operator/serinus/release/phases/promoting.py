@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unhealthy, verdict
+from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
 from serinus.release.transitions import promote
 
 SETTLE = 3.0
@@ -19,14 +19,12 @@ def promoting(draft: Draft) -> None:
         if draft.steps and release.evidence and condemned(draft, verdict(draft, draft.steps[-1])):
             return
     live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
-    candidate = draft.given.observed.state(release.revision)
     wanted = max(needed(draft, 100), 1)
     if release.weight != 100:
         if draft.paused and draft.status.live is not None:
             draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on")
             return
-        if candidate.ready < wanted:
-            draft.say("WaitingForPods", f"{candidate.ready} of {wanted} pods for all traffic are ready")
+        if waits_for_pods(draft, wanted, " for all traffic"):
             return
         draft.update_release(weight=100, phase_since=draft.now, serving_since=None)
         return

@@ -6,7 +6,7 @@ from serinus.api.spec import Step
 from serinus.api.status import Phase
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unhealthy, verdict
+from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
 from serinus.release.phases.promoting import promoting
 from serinus.release.transitions import enter
 
@@ -71,11 +71,7 @@ def _holds(draft: Draft, step: Step, found: Verdict) -> bool:
 
 def _raise_to(draft: Draft, step: Step) -> None:
     """More traffic only once there are pods for it."""
-    release = draft.release
-    wanted = needed(draft, step.weight)
-    ready = draft.given.observed.state(release.revision).ready
-    if ready < wanted:
-        draft.say("WaitingForPods", f"{ready} of {wanted} pods for {step.weight}% are ready")
+    if waits_for_pods(draft, needed(draft, step.weight), f" for {step.weight}%"):
         return
-    enter(draft, Phase.CANARY, weight=step.weight, step=release.step)
-    draft.tell_weight(step.weight, release.step)
+    enter(draft, Phase.CANARY, weight=step.weight, step=draft.release.step)
+    draft.tell_weight(step.weight, draft.release.step)

@@ -56,6 +56,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     response_cache: int = 0
     response_cache_ttl: float = 60.0
     prediction_log: str = "off"
+    prediction_log_sample: float = 1.0
+    prediction_log_max_bytes: int = 0
+    prediction_log_keep: int = 5
+    prediction_log_token_file: str = ""
+    prediction_log_options_file: str = ""
     prediction_log_payloads: float = 0.0
     prediction_log_redact: frozenset[str] = frozenset()
     drift: str = "auto"
@@ -128,6 +133,11 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         response_cache=read("RESPONSE_CACHE", parse_size, base.response_cache),
         response_cache_ttl=read("RESPONSE_CACHE_TTL", _duration(0.001, 604800), base.response_cache_ttl),
         prediction_log=read("PREDICTION_LOG", _log_target, base.prediction_log),
+        prediction_log_sample=read("PREDICTION_LOG_SAMPLE", _share, base.prediction_log_sample),
+        prediction_log_max_bytes=read("PREDICTION_LOG_MAX_BYTES", parse_size, base.prediction_log_max_bytes),
+        prediction_log_keep=read("PREDICTION_LOG_KEEP", _whole(0, 1000), base.prediction_log_keep),
+        prediction_log_token_file=read("PREDICTION_LOG_TOKEN_FILE", str, base.prediction_log_token_file),
+        prediction_log_options_file=read("PREDICTION_LOG_OPTIONS_FILE", str, base.prediction_log_options_file),
         prediction_log_payloads=read("PREDICTION_LOG_PAYLOADS", _share, base.prediction_log_payloads),
         prediction_log_redact=read("PREDICTION_LOG_REDACT", _name_set, base.prediction_log_redact),
         drift=read("DRIFT", _one_of("auto", "off"), base.drift),
@@ -194,8 +204,11 @@ def _device(text: str) -> str:
 
 
 def _log_target(text: str) -> str:
-    if text not in ("off", "stdout") and not text.startswith("/"):
-        raise ValueError(f"{text!r} is not a place for a log: write off, stdout, or the absolute path of a file")
+    if text not in ("off", "stdout") and not text.startswith(("/", "https://", "http://", "kafka://")):
+        raise ValueError(
+            f"{text!r} is not a place for a log: write off, stdout, the absolute path of a file, https://host/path, "
+            "or kafka://broker:9092/topic"
+        )
     return text
 
 

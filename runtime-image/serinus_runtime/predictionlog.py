@@ -7,12 +7,11 @@ cannot keep up, or a disk that is full, costs lines, which are counted, and neve
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import random
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,18 +22,14 @@ import numpy as np
 
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
+from serinus_runtime.sinks import Sink, Stopping
 
 OFF = "off"
-STDOUT = "stdout"
 REDACTED = "[redacted]"
-_GATHER_SECONDS = 0.05
 _INLINE_BYTES = 16 << 10
 """Requests with more bytes of arrays than this are left to the thread as they are."""
-_WRITE_BYTES = 64 << 10
-"""Lines are joined up to about this size."""
 _MAX_VALUES = 256
 """Outputs, and sampled inputs, with more values than this are told by their shape only."""
-_REOPEN_SECONDS = 1.0
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -69,26 +64,29 @@ class Prediction(msgspec.Struct, gc=False):
 
 
 class PredictionLog:
-    """Writes predictions to `target`: `stdout`, or a file that is appended to (and made anew when it was moved away).
+    """Writes predictions to `sink`.
 
-    `payloads` is the share of predictions, 0 to 1, whose inputs are written too; `redact` names inputs and columns of
-    inputs that never are. `columns` names the elements of vectors. At most `lines` and `size` bytes of arrays wait.
+    `sample` is the share of requests, 0 to 1, that have a line, chosen by their id: every version that answers a
+    request makes the same choice. `payloads` is the share of lines whose inputs are written too; `redact` names inputs
+    and columns of inputs that never are. `columns` names the elements of vectors. At most `lines` and `size` bytes of
+    arrays wait.
     """
 
     def __init__(
         self,
-        target: str,
+        sink: Sink,
         identity: Identity,
         *,
+        sample: float = 1.0,
         payloads: float = 0.0,
         redact: frozenset[str] = frozenset(),
         columns: Mapping[str, Sequence[str]] | None = None,
         lines: int = 16384,
         size: int = 32 << 20,
     ) -> None:
-        self.written = 0
         self.dropped = 0
-        self._target = target
+        self._sink = sink
+        self._below = round(sample * 2**32) if sample < 1.0 else None
         self._payloads = payloads
         self._redact = redact
         self._columns = columns or {}
@@ -99,20 +97,21 @@ class PredictionLog:
         self._taken = 0
         self._failed = 0
         self._told = -1e9
-        self._checked = -1e9
-        self._file: int | None = None
         self._wall = time.time() - time.monotonic()
         self._random = random.Random()  # noqa: S311 - which payloads are kept is no secret
         who = msgspec.json.encode({name: value for name, value in msgspec.structs.asdict(identity).items() if value})
         self._tail = (b"," if len(who) > 2 else b"") + who[1:] + b"\n"
         self._encoder = msgspec.json.Encoder()
+        self._patience = 5.0
         self._wake = threading.Event()
-        self._stopped = threading.Event()
+        self._stopping = Stopping()
         self._thread = threading.Thread(target=self._work, name="serinus-predictions", daemon=True)
         self._thread.start()
 
     def add(self, prediction: Prediction) -> None:
         """Takes a prediction, or drops it when too much waits. Called on the event loop; never blocks."""
+        if self._below is not None and zlib.crc32(prediction.request_id) >= self._below:
+            return
         waiting = self._waiting
         size = 0
         for array in prediction.outputs:
@@ -136,14 +135,24 @@ class PredictionLog:
         if not self._wake.is_set():
             self._wake.set()
 
+    def __len__(self) -> int:
+        """Lines that wait."""
+        return len(self._waiting)
+
+    @property
+    def written(self) -> int:
+        """Lines that arrived."""
+        return self._sink.written
+
     @property
     def lost(self) -> int:
         """Lines that were dropped, or could not be written."""
-        return self.dropped + self._failed
+        return self.dropped + self._failed + self._sink.failed
 
     def close(self, patience: float = 5.0) -> None:
         """Writes what waits, for at most `patience` seconds."""
-        self._stopped.set()
+        self._patience = patience
+        self._stopping.ask()
         self._wake.set()
         self._thread.join(patience)
 
@@ -192,20 +201,19 @@ class PredictionLog:
         while True:
             self._wake.wait()
             # Whoever writes line by line pays a system call for each.
-            self._stopped.wait(_GATHER_SECONDS)
+            self._stopping.wait(self._sink.gather_seconds)
             self._wake.clear()
             self._write_waiting()
-            if self._stopped.is_set() and not self._waiting:
+            if self._stopping.asked and not self._waiting:
                 break
-        if self._file is not None and self._target != STDOUT:
-            os.close(self._file)
+        self._sink.close(self._patience)
 
     def _write_waiting(self) -> None:
         waiting = self._waiting
         while waiting:
             lines: list[bytes] = []
             size = 0
-            while waiting and size < _WRITE_BYTES:
+            while waiting and size < self._sink.batch_bytes:
                 item, held = waiting.popleft()
                 self._taken += held
                 try:
@@ -213,40 +221,18 @@ class PredictionLog:
                     size += len(lines[-1])
                 except Exception as error:
                     self._trouble(1, error)
+            if not lines:
+                continue
             try:
-                self._write(b"".join(lines))
-                self.written += len(lines)
+                self._sink.write(lines, self._stopping)
             except OSError as error:
-                self._trouble(len(lines), error)
-
-    def _write(self, data: bytes) -> None:
-        file = self._open()
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-
-    def _open(self) -> int:
-        if self._target == STDOUT:
-            return 1
-        now = time.monotonic()
-        if self._file is not None and now - self._checked < _REOPEN_SECONDS:
-            return self._file
-        self._checked = now
-        path = Path(self._target)
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                if os.path.samestat(path.stat(), os.fstat(self._file)):
-                    return self._file
-            os.close(self._file)
-            self._file = None
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        return self._file
+                self._trouble(0, error)
 
     def _trouble(self, lines: int, error: Exception) -> None:
         self._failed += lines
         if time.monotonic() - self._told >= 60.0:
             self._told = time.monotonic()
-            logs.event("error", "the prediction log cannot be written", target=self._target, error=str(error)[:300])
+            logs.event("error", "the prediction log cannot be written", error=str(error)[:300])
 
 
 def input_hash(inputs: Mapping[str, Array]) -> str:

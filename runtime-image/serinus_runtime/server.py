@@ -35,6 +35,7 @@ from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import InferCodec
 from serinus_runtime.runner import LoopScheduler, ThreadRunner
+from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
 from serinus_runtime.warmup import measure, warm_up
@@ -231,7 +232,7 @@ class Server:
     def _open_prediction_log(self, loaded: Loaded) -> None:
         config = self._config
         self.state.predictions = log = predictionlog.PredictionLog(
-            config.prediction_log,
+            open_sink(config),
             predictionlog.Identity(
                 model=config.model_name,
                 version=config.model_version,
@@ -242,6 +243,7 @@ class Server:
                 namespace=config.namespace,
                 deployment=config.deployment,
             ),
+            sample=config.prediction_log_sample,
             payloads=config.prediction_log_payloads,
             redact=config.prediction_log_redact,
             columns=loaded.about.columns,

@@ -23,6 +23,7 @@ from serinus_runtime.predictionlog import (
     input_hash,
     preprocessing_hash,
 )
+from serinus_runtime.sinks.files import FileSink
 from unit.runtime import support
 from unit.runtime.support import GateEngine, Live, gated, infer, infer_body, request
 
@@ -56,7 +57,7 @@ def log(path: Path) -> Iterator[Callable[..., PredictionLog]]:
     opened: list[PredictionLog] = []
 
     def open_log(**settings: Any) -> PredictionLog:
-        opened.append(PredictionLog(str(path), IDENTITY, **settings))
+        opened.append(PredictionLog(FileSink(path), IDENTITY, **settings))
         return opened[-1]
 
     yield open_log
@@ -123,7 +124,7 @@ def test_a_reader_that_does_not_read_costs_lines_and_never_waits(tmp_path: Path)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    running = PredictionLog(str(pipe), IDENTITY, lines=50)
+    running = PredictionLog(FileSink(pipe), IDENTITY, lines=50)
     try:
         for _ in range(10_000):
             running.add(prediction())
@@ -147,7 +148,7 @@ def test_bytes_that_wait_are_bounded(log: Callable[..., PredictionLog]) -> None:
 
 
 def test_a_disk_that_cannot_be_written_costs_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    running = PredictionLog("/dev/full", IDENTITY)
+    running = PredictionLog(FileSink(Path("/dev/full")), IDENTITY)
     for _ in range(100):
         running.add(prediction())
     running.close()
@@ -156,8 +157,8 @@ def test_a_disk_that_cannot_be_written_costs_lines(capsys: pytest.CaptureFixture
 
 
 def test_a_file_that_was_moved_away_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serinus_runtime.predictionlog._REOPEN_SECONDS", 0.0)
-    running = PredictionLog(str(path), IDENTITY)
+    monkeypatch.setattr("serinus_runtime.sinks.files._REOPEN_SECONDS", 0.0)
+    running = PredictionLog(FileSink(path), IDENTITY)
     running.add(prediction())
     until = time.monotonic() + support.WAIT
     while running.written < 1 and time.monotonic() < until:

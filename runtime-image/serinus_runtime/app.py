@@ -14,8 +14,8 @@ from serinus_runtime.metrics import CONTENT_TYPE, Metrics
 from serinus_runtime.state import State
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
-_EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-_GUARDED = "this server serves the one model that it was started with: to serve another, start another server with it"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+GUARDED = "this server serves the one model that it was started with: to serve another, start another server with it"
 Handler = Callable[[Exchange], None]
 
 
@@ -98,7 +98,7 @@ class InferenceApp:
             self._metrics.answered(status, 0.0)
 
     def _server_metadata(self, exchange: Exchange) -> None:
-        _json(exchange, 200, {"name": "serinus-runtime", "version": __version__, "extensions": _EXTENSIONS})
+        _json(exchange, 200, {"name": "serinus-runtime", "version": __version__, "extensions": EXTENSIONS})
 
     def _live(self, exchange: Exchange) -> None:
         live = self._state.alive()
@@ -152,7 +152,7 @@ class InferenceApp:
         _json(exchange, 200, [entry] if ready or not wanted else [])
 
     def _guarded(self, exchange: Exchange) -> None:
-        _error(exchange, 403, _GUARDED)
+        _error(exchange, 403, GUARDED)
 
     def _old_models(self, exchange: Exchange) -> None:
         _json(exchange, 200, {"models": [self._name]})
@@ -168,7 +168,7 @@ class InferenceApp:
     def _not_found(self, exchange: Exchange, path: bytes) -> None:
         parts = path.decode("utf-8", "replace").split("/")
         if parts[1:3] == ["v2", "repository"] and parts[-1] in ("load", "unload"):
-            _error(exchange, 403, _GUARDED)
+            _error(exchange, 403, GUARDED)
             return
         if parts[1:2] == ["v1"] and len(parts) > 3 and parts[3].partition(":")[0] != self._name:
             text = f"model {parts[3].partition(':')[0][:200]!r} is not served here; this server has {self._name!r}"

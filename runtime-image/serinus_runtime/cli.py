@@ -24,6 +24,7 @@ _FLAGS = {
     "model_version": "the version that answers name (SERINUS_MODEL_VERSION)",
     "host": "address to listen on, default all (SERINUS_HOST)",
     "http_port": "port for inference and health, default 8080 (SERINUS_HTTP_PORT)",
+    "grpc_port": "port for gRPC, default 8081; off: none (SERINUS_GRPC_PORT)",
     "metrics_port": "port for /metrics, default 8082 (SERINUS_METRICS_PORT)",
 }
 _FETCH_FLAGS = ("model_uri", "model_digest", "model_dir")

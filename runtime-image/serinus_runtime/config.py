@@ -34,6 +34,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     http_port: int = 8080
     metrics_port: int = 8082
+    grpc_port: int | None = 8081
+    """None: gRPC is off."""
     engine: str = "auto"
     engine_timeout: float = 30.0
     engine_start_timeout: float = 300.0
@@ -111,6 +113,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         host=read("HOST", str, base.host),
         http_port=read("HTTP_PORT", _whole(0, 65535), base.http_port),
         metrics_port=read("METRICS_PORT", _whole(0, 65535), base.metrics_port),
+        grpc_port=read("GRPC_PORT", _port_or_off, base.grpc_port),
         engine=read("ENGINE", str, base.engine),
         engine_timeout=read("ENGINE_TIMEOUT", _duration(0.01, 86400), base.engine_timeout),
         engine_start_timeout=read("ENGINE_START_TIMEOUT", _duration(1, 86400), base.engine_start_timeout),
@@ -159,6 +162,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(stripped)
 
     return parse
+
+
+def _port_or_off(text: str) -> int | None:
+    if text.strip() == "off":
+        return None
+    try:
+        return _whole(0, 65535)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
 
 
 def _duration(low: float, high: float) -> Callable[[str], float]:

@@ -100,6 +100,11 @@ class Inference(Ticket):
         self.cancel()
         self._metrics.inflight -= 1
 
+    def expire(self) -> None:
+        """The client's deadline has passed: what has not been run is not run."""
+        self.cancel()
+        self._refuse("timeout", 504, "the deadline of the request has passed")
+
     def done(self) -> None:
         """Answers with what the batcher found."""
         result, metrics, request, front, model = self.result, self._metrics, self._request, self._front, self._model

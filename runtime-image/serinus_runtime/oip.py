@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -25,7 +25,9 @@ _REFUSED_PARAMETERS = ("classification", "shared_memory_region")
 _ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
 
 
-class _Input(msgspec.Struct):
+class Input(msgspec.Struct):
+    """An input as it was sent."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -33,14 +35,18 @@ class _Input(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Output(msgspec.Struct):
+class Output(msgspec.Struct):
+    """An output that is asked for."""
+
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
-    outputs: list[_Output] | None = None
+class Request(msgspec.Struct):
+    """A request as it was sent, before it is checked."""
+
+    inputs: list[Input]
+    outputs: list[Output] | None = None
     id: str | None = None
     parameters: dict[str, Any] | None = None
 
@@ -99,7 +105,7 @@ class _Tail:
             )
 
 
-_request_decoder = msgspec.json.Decoder(_Request)
+_request_decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()
 
 
@@ -149,14 +155,15 @@ class InferCodec:
         """The answer to `request`; `results` are the arrays of its `outputs`, in that order."""
         names = request.outputs
         if request.wanted is not None:
-            names, results = self._chosen_outputs(request.wanted, dict(zip(names, results, strict=True)))
+            names, results = self.chosen_outputs(request.wanted, dict(zip(names, results, strict=True)))
         if request.binary:
             return self._encode_binary(request, names, results)
         return self.encode(request.id, names, results), JSON, b""
 
-    def _chosen_outputs(
+    def chosen_outputs(
         self, wanted: tuple[str, ...], found: dict[str, Array]
     ) -> tuple[tuple[str, ...], Sequence[Array]]:
+        """The outputs that the answer holds, of those that the engine gave."""
         if self._rule is not None and DECISION in wanted:
             found[DECISION] = self._rule.decide(self._rule.scores(found[self._rule.output]))
         return wanted, [found[name] for name in wanted]
@@ -183,7 +190,7 @@ class InferCodec:
         spec = specs[0]
         known = math.prod(size for size in spec.shape if size != -1) * NUMPY[spec.datatype].itemsize
         shape = [size if size != -1 else len(raw) // max(known, 1) for size in spec.shape]
-        given = _Input(spec.name, shape, spec.datatype)
+        given = Input(spec.name, shape, spec.datatype)
         self._check(spec, given)
         array = from_raw(spec.name, spec.datatype, shape, raw)
         rows = shape[0] if self._signature.batched else 1
@@ -191,7 +198,16 @@ class InferCodec:
 
     def decode(self, body: bytes, tail: _Tail | None = None) -> InferRequest:
         """The request in the JSON `body` and the raw tensors in `tail`. Raises InvalidRequestError."""
-        request = decode_json(_request_decoder, body)
+        checked = self.check(decode_json(_request_decoder, body), lambda spec, given: _array(spec, given, tail))
+        if tail is not None:
+            tail.end()
+        return checked
+
+    def check(self, request: Request, array: Callable[[TensorSpec, Input], Array]) -> InferRequest:
+        """The checked `request`; `array` gives the elements of each input, in the order in which they were sent.
+
+        Raises InvalidRequestError, and what `array` raises.
+        """
         inputs: dict[str, Array] = {}
         rows: int | None = None
         for given in request.inputs:
@@ -212,14 +228,12 @@ class InferCodec:
                         f"input {name!r}: shape {given.shape} has {given.shape[0]} rows, but "
                         f"{request.inputs[0].name!r} has {rows}"
                     )
-            inputs[name] = _array(spec, given, tail)
+            inputs[name] = array(spec, given)
         if len(inputs) != len(self._inputs):
             missing = [name for name in self._inputs if name not in inputs]
             raise InvalidRequestError(f"input {missing[0]!r} is missing; the model needs {listed(self._inputs)}")
         if len(inputs) > 1:
             inputs = {name: inputs[name] for name in self._inputs}
-        if tail is not None:
-            tail.end()
         count = 1 if rows is None else rows
         if not request.outputs and request.parameters is None:
             return InferRequest(request.id, inputs, count, self._all_outputs)
@@ -231,7 +245,7 @@ class InferCodec:
             request.id, inputs, count, outputs, wanted if outputs != wanted else None, binary=frozenset(binary)
         )
 
-    def _choose(self, request: _Request) -> tuple[tuple[str, ...], list[str]]:
+    def _choose(self, request: Request) -> tuple[tuple[str, ...], list[str]]:
         """The names of the outputs that are asked for, and those of them that are asked for as raw bytes."""
         every = _flag(request.parameters, "binary_data_output", "parameters", default=False)
         if not request.outputs:
@@ -249,7 +263,7 @@ class InferCodec:
             chosen[name] = _flag(output.parameters, "binary_data", f"output {name!r}", default=every)
         return tuple(chosen), [name for name, binary in chosen.items() if binary]
 
-    def _check(self, spec: TensorSpec, given: _Input) -> None:
+    def _check(self, spec: TensorSpec, given: Input) -> None:
         if given.datatype != spec.datatype:
             if given.datatype == "BF16":
                 raise InvalidRequestError(
@@ -309,7 +323,7 @@ def _flag(parameters: Mapping[str, Any] | None, name: str, where: str, *, defaul
     return value
 
 
-def _array(spec: TensorSpec, given: _Input, tail: _Tail | None) -> Array:
+def _array(spec: TensorSpec, given: Input, tail: _Tail | None) -> Array:
     data = given.data
     if given.parameters is not None:
         if "shared_memory_region" in given.parameters:
@@ -358,7 +372,7 @@ def _array(spec: TensorSpec, given: _Input, tail: _Tail | None) -> Array:
     return reshaped(spec.name, array, shape)
 
 
-def _binary_array(spec: TensorSpec, given: _Input, tail: _Tail | None) -> Array:
+def _binary_array(spec: TensorSpec, given: Input, tail: _Tail | None) -> Array:
     if not isinstance(given.data, msgspec.UnsetType):
         raise InvalidRequestError(f"input {spec.name!r}: both data and binary_data_size are given; send one of them")
     if tail is None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,12 +34,15 @@ from serinus_runtime.http import HttpProtocol, Limits, Site
 from serinus_runtime.http.site import header_line
 from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
-from serinus_runtime.oip import InferCodec
+from serinus_runtime.oip import Front, InferCodec
 from serinus_runtime.runner import LoopScheduler, ThreadRunner
 from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
 from serinus_runtime.warmup import measure, warm_up
+
+if TYPE_CHECKING:
+    from serinus_runtime.grpc.endpoint import Endpoint
 
 _BACKLOG = 2048
 _LAST_REQUESTS_SECONDS = 0.25
@@ -46,6 +50,8 @@ _LAST_REQUESTS_SECONDS = 0.25
 _HANDSHAKE_SECONDS = 0.05
 """For handshakes that had begun when new ones were stopped."""
 _FINISH_SECONDS = 25.0
+_GRPC = 2
+"""Where the gRPC port is among the listening ones."""
 _STRING_WEIGHT = 12
 """A string of two characters: five bytes of JSON, some sixty as an object with its place in an array."""
 
@@ -107,12 +113,18 @@ class Server:
         self._runner: ThreadRunner | None = None
         self._engine: Engine | None = None
         self._drift: DriftMonitor | None = None
+        self._grpc: Endpoint | None = None
+        if config.grpc_port is not None:
+            from serinus_runtime.grpc.endpoint import Endpoint
+
+            self._grpc = Endpoint(config, self.state, self.metrics)
         self.http_port = 0
         self.metrics_port = 0
+        self.grpc_port = 0
 
     def receiving(self) -> int:
         """Bytes of request bodies that are not whole yet."""
-        return self._site.received_bytes
+        return self._site.received_bytes + (self._grpc.received_bytes if self._grpc is not None else 0)
 
     def _headers(self, digest: str) -> bytes:
         config = self._config
@@ -123,13 +135,17 @@ class Server:
         )
 
     async def start(self) -> None:
-        """Opens both ports: alive, not ready. Raises FailureError(INVALID_CONFIG) when one is taken."""
+        """Opens all ports: alive, not ready. Raises FailureError(INVALID_CONFIG) when one is taken."""
         self.http_port = await self._listen(self._config.http_port, lambda: HttpProtocol(self._site))
         self.metrics_port = await self._listen(self._config.metrics_port, lambda: HttpProtocol(self._metrics_site))
+        if self._grpc is not None and self._config.grpc_port is not None:
+            self.grpc_port = await self._listen(self._config.grpc_port, self._grpc.protocol)
         self._sweeper = asyncio.create_task(self._sweep())
-        logs.event("info", "listening", http_port=self.http_port, metrics_port=self.metrics_port)
+        logs.event(
+            "info", "listening", http_port=self.http_port, metrics_port=self.metrics_port, grpc_port=self.grpc_port
+        )
 
-    async def _listen(self, port: int, protocol: Callable[[], HttpProtocol]) -> int:
+    async def _listen(self, port: int, protocol: Callable[[], asyncio.Protocol]) -> int:
         host = self._config.host
         try:
             if host:
@@ -142,8 +158,8 @@ class Server:
                 listener = socket.create_server(("", port), backlog=_BACKLOG)
         except OSError as error:
             raise FailureError(
-                Reason.INVALID_CONFIG, f"cannot listen on port {port}: {error}; choose others with SERINUS_HTTP_PORT "
-                "and SERINUS_METRICS_PORT"
+                Reason.INVALID_CONFIG, f"cannot listen on port {port}: {error}; choose others with SERINUS_HTTP_PORT, "
+                "SERINUS_METRICS_PORT and SERINUS_GRPC_PORT"
             ) from error  # fmt: skip
         listener.setblocking(False)
         # A copy keeps the kernel's queue of connections when asyncio closes its own; see _stop_accepting.
@@ -160,6 +176,8 @@ class Server:
             now = time.monotonic()
             self._site.sweep(now)
             self._metrics_site.sweep(now)
+            if self._grpc is not None:
+                self._grpc.sweep(now)
 
     async def load(self) -> None:
         """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
@@ -211,11 +229,19 @@ class Server:
         self.state.alive = lambda: runner.alive() and engine.alive()
         self.state.engine_ready = engine.ready
         signature, about = loaded.signature, loaded.about
+        fronts: dict[str, Front] = {
+            "infer": codec,
+            "v1": PredictV1(signature, about),
+            "predict": Predict(signature, about),
+        }
+        if self._grpc is not None:
+            self._grpc.loaded(loaded.digest)
+            fronts["grpc"] = self._grpc.front(codec, signature, about)
         self.state.model = Model(
             codec,
             batcher,
             engine.platform,
-            {"infer": codec, "v1": PredictV1(signature, about), "predict": Predict(signature, about)},
+            fronts,
             documents(config.model_name, config.model_version, engine, signature, about, max_size),
             statistics,
             _STRING_WEIGHT if any(spec.datatype == "BYTES" for spec in signature.inputs) else 1,
@@ -254,20 +280,34 @@ class Server:
         """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
         self.state.draining = True
         self._site.closing = True
+        grpc = self._grpc
+        if grpc is not None:
+            grpc.go_away()
         logs.event("info", "draining", delay=delay)
         await asyncio.sleep(delay)
-        await self._stop_accepting()
+        await self._stop_accepting(0, lambda: HttpProtocol(self._site))
+        if grpc is not None:
+            await self._stop_accepting(_GRPC, grpc.protocol)
+            grpc.go_away()
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         self.state.refusing = True
-        self._site.close_idle()
+        self._close_idle()
         until = time.monotonic() + _FINISH_SECONDS
-        while self._site.connections and time.monotonic() < until:
+        while self._connections() and time.monotonic() < until:
             await asyncio.sleep(0.01)
-            self._site.close_idle()
-        logs.event("info", "drained", unfinished=len(self._site.connections))
+            self._close_idle()
+        logs.event("info", "drained", unfinished=self._connections())
 
-    async def _stop_accepting(self) -> None:
-        server, queued = self._servers[0], self._sockets[0]
+    def _connections(self) -> int:
+        return len(self._site.connections) + (self._grpc.connections if self._grpc is not None else 0)
+
+    def _close_idle(self) -> None:
+        self._site.close_idle()
+        if self._grpc is not None:
+            self._grpc.close_idle()
+
+    async def _stop_accepting(self, number: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        server, queued = self._servers[number], self._sockets[number]
         refuse_new(queued)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
         server.close()
@@ -276,7 +316,7 @@ class Server:
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection, _ = queued.accept()
-                await loop.connect_accepted_socket(lambda: HttpProtocol(self._site), connection)
+                await loop.connect_accepted_socket(protocol, connection)
         queued.close()
 
     async def stop(self) -> None:
@@ -290,6 +330,8 @@ class Server:
         for site in (self._site, self._metrics_site):
             for connection in list(site.connections):
                 connection.abort()
+        if self._grpc is not None:
+            self._grpc.abort()
         if self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         if self._drift is not None:

@@ -86,6 +86,7 @@ HELM = Tool("helm", "helm.sh/helm/v4", ("helm",))
 ENVOY_GATEWAY = Tool("envoy-gateway", "github.com/envoyproxy/gateway", ("envoy-gateway",))
 COREDNS = Tool("coredns", "github.com/coredns/coredns", ("coredns",), package=".")
 METRICS_SERVER = Tool("metrics-server", "sigs.k8s.io/metrics-server", ("metrics-server",))
+H2SPEC = Tool("h2spec", "github.com/summerwind/h2spec", ("h2spec",))
 NODE_TOOLS = (KUBERNETES, HELM, ENVOY_GATEWAY, COREDNS, METRICS_SERVER)
 
 

@@ -90,6 +90,7 @@ class Running:
                 "SERINUS_HOST": "127.0.0.1",
                 "SERINUS_HTTP_PORT": str(self._port),
                 "SERINUS_METRICS_PORT": str(self._port + 1),
+                "SERINUS_GRPC_PORT": "off",
                 "SERINUS_MODEL_DIR": str(self._model.parent),
                 "SERINUS_TERMINATION_LOG": os.devnull,
             }

@@ -185,7 +185,14 @@ class Live:
     """A server with its own event loop in a thread; use as a context."""
 
     def __init__(self, loaded: Loaded, **settings: Any) -> None:
-        settings = {"host": "127.0.0.1", "http_port": 0, "metrics_port": 0, "queue_timeout": 30.0, **settings}
+        settings = {
+            "host": "127.0.0.1",
+            "http_port": 0,
+            "metrics_port": 0,
+            "grpc_port": None,
+            "queue_timeout": 30.0,
+            **settings,
+        }
         self._config = Config(**settings)
         self._loaded = loaded
         self._loop = uvloop.new_event_loop()

@@ -31,6 +31,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
         "SERINUS_HOST": "127.0.0.1",
         "SERINUS_HTTP_PORT": "0",
         "SERINUS_METRICS_PORT": "0",
+        "SERINUS_GRPC_PORT": "0",
     }
     return {**kept, **more, **settings}
 

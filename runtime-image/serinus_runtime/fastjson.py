@@ -15,28 +15,13 @@ import numpy as np
 
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature
+from serinus_runtime.plainforms import decode
 
 _FORMATS = {"FP32": "f", "FP64": "d"}
 _MAX_ELEMENTS = 4096
 """More than these are converted by numpy: a list on the stack of a call has its limits."""
 
 
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[float]
-    parameters: msgspec.Raw | None = None
-
-
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
-    outputs: msgspec.Raw | None = None
-    id: str | None = None
-    parameters: msgspec.Raw | None = None
-
-
-_decoder = msgspec.json.Decoder(_Request)
 _encoder = msgspec.json.Encoder()
 Read = tuple[str | None, dict[str, Array], int]
 """Request id, inputs, rows."""
@@ -56,7 +41,7 @@ class FastReader:
     def read(self, body: bytes) -> Read | None:
         """The request in `body`, or None when the full codec must look at it."""
         try:
-            request = _decoder.decode(body)
+            request = decode(body)
             given = request.inputs
             if len(given) != len(self._specs) or request.outputs is not None or request.parameters is not None:
                 return None

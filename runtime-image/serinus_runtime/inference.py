@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.batching import QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
 from serinus_runtime.cache import ResponseCache
+from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
@@ -19,20 +20,21 @@ from serinus_runtime.state import Model, State
 
 LOADING = "the model is still loading"
 _ENCODINGS = (b"", b"identity")
+_NO_INPUTS: Mapping[str, Array] = {}
 
 
 class Inference(Ticket):
     """From a whole HTTP request to its answer. It is its own ticket in the batcher."""
 
-    _cache_key: Hashable = None
-
     def __init__(self, exchange: Exchange, state: State, metrics: Metrics, front: Front | None) -> None:
+        super().__init__(_NO_INPUTS, 0, ())
         self._exchange = exchange
         self._state = state
         self._metrics = metrics
         self._model = state.model
         self._front = front
         self._request: InferRequest | None = None
+        self._cache_key: Hashable = None
 
     def begin(self) -> None:
         """Checks, decodes and queues the request."""

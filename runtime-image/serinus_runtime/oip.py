@@ -15,6 +15,7 @@ from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.fastjson import FastReader, Writer
 from serinus_runtime.http import JSON
+from serinus_runtime.oipforms import Input, Request, request_decoder
 from serinus_runtime.problems import InvalidRequestError, decode_json, listed, located, reshaped
 
 __all__ = ["Front", "InferCodec", "InferRequest", "InvalidRequestError", "Reply"]
@@ -22,49 +23,36 @@ __all__ = ["Front", "InferCodec", "InferRequest", "InvalidRequestError", "Reply"
 _MAX_NESTING = 16
 _HEAD_LENGTH = b"inference-header-content-length"
 _REFUSED_PARAMETERS = ("classification", "shared_memory_region")
+_NONE: frozenset[str] = frozenset()
 _ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
 
 
-class Input(msgspec.Struct):
-    """An input as it was sent."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] | None = None
-
-
-class Output(msgspec.Struct):
-    """An output that is asked for."""
-
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class Request(msgspec.Struct):
-    """A request as it was sent, before it is checked."""
-
-    inputs: list[Input]
-    outputs: list[Output] | None = None
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class InferRequest(msgspec.Struct, gc=False):
+class InferRequest:
     """A checked request: arrays for every input of the model, rows along axis 0 (1 where the model has no rows)."""
 
-    id: str | None
-    inputs: dict[str, Array]
-    rows: int
-    outputs: tuple[str, ...]
-    """What the engine must give."""
-    wanted: tuple[str, ...] | None = None
-    """What the answer holds, where that differs: outputs that rules add, or fewer."""
-    binary: frozenset[str] = frozenset()
-    """Which of them the answer holds as raw bytes."""
-    form: str = ""
-    """What a `Front` remembers of how it was asked."""
+    __slots__ = ("binary", "form", "id", "inputs", "outputs", "rows", "wanted")
+
+    def __init__(
+        self,
+        id: str | None,
+        inputs: dict[str, Array],
+        rows: int,
+        outputs: tuple[str, ...],
+        wanted: tuple[str, ...] | None = None,
+        binary: frozenset[str] = _NONE,
+        form: str = "",
+    ) -> None:
+        self.id = id
+        self.inputs = inputs
+        self.rows = rows
+        self.outputs = outputs
+        """What the engine must give."""
+        self.wanted = wanted
+        """What the answer holds, where that differs: outputs that rules add, or fewer."""
+        self.binary = binary
+        """Which of them the answer holds as raw bytes."""
+        self.form = form
+        """What a `Front` remembers of how it was asked."""
 
 
 Reply = tuple[bytes, bytes, bytes]
@@ -105,7 +93,6 @@ class _Tail:
             )
 
 
-_request_decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()
 
 
@@ -198,7 +185,7 @@ class InferCodec:
 
     def decode(self, body: bytes, tail: _Tail | None = None) -> InferRequest:
         """The request in the JSON `body` and the raw tensors in `tail`. Raises InvalidRequestError."""
-        checked = self.check(decode_json(_request_decoder, body), lambda spec, given: _array(spec, given, tail))
+        checked = self.check(decode_json(request_decoder, body), lambda spec, given: _array(spec, given, tail))
         if tail is not None:
             tail.end()
         return checked

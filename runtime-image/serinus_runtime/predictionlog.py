@@ -22,6 +22,7 @@ import numpy as np
 
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
+from serinus_runtime.identity import Identity
 from serinus_runtime.sinks import Sink, Stopping
 
 OFF = "off"
@@ -32,35 +33,42 @@ _MAX_VALUES = 256
 """Outputs, and sampled inputs, with more values than this are told by their shape only."""
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """What every line says about who answered."""
+class Prediction:
+    """One answered request. Times are seconds on the monotonic clock; those that were never reached are 0.
 
-    model: str = ""
-    version: str = ""
-    digest: str = ""
-    preprocessing: str = ""
-    """Hash of the preprocessing, as model.json gives it."""
-    runtime: str = ""
-    revision: str = ""
-    namespace: str = ""
-    deployment: str = ""
+    `names` are those of `outputs`, and empty when there are none.
+    """
 
+    __slots__ = (
+        "answered", "code", "finished", "inputs", "names", "outputs", "queued", "received", "request_id", "rows",
+        "started",
+    )  # fmt: skip
 
-class Prediction(msgspec.Struct, gc=False):
-    """One answered request. Times are seconds on the monotonic clock; those that were never reached are 0."""
-
-    code: int
-    request_id: bytes
-    received: float
-    queued: float
-    started: float
-    finished: float
-    answered: float
-    rows: int
-    inputs: Mapping[str, Array] | None
-    names: Sequence[str]
-    """Of the outputs; empty when there are none."""
-    outputs: Sequence[Array]
+    def __init__(
+        self,
+        code: int,
+        request_id: bytes,
+        received: float,
+        queued: float,
+        started: float,
+        finished: float,
+        answered: float,
+        rows: int,
+        inputs: Mapping[str, Array] | None,
+        names: Sequence[str],
+        outputs: Sequence[Array],
+    ) -> None:
+        self.code = code
+        self.request_id = request_id
+        self.received = received
+        self.queued = queued
+        self.started = started
+        self.finished = finished
+        self.answered = answered
+        self.rows = rows
+        self.inputs = inputs
+        self.names = names
+        self.outputs = outputs
 
 
 class PredictionLog:
@@ -105,8 +113,8 @@ class PredictionLog:
         self._patience = 5.0
         self._wake = threading.Event()
         self._stopping = Stopping()
-        self._thread = threading.Thread(target=self._work, name="serinus-predictions", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._work, name="serinus-predictions", daemon=True)
+        self._writer.start()
 
     def add(self, prediction: Prediction) -> None:
         """Takes a prediction, or drops it when too much waits. Called on the event loop; never blocks."""
@@ -154,7 +162,7 @@ class PredictionLog:
         self._patience = patience
         self._stopping.ask()
         self._wake.set()
-        self._thread.join(patience)
+        self._writer.join(patience)
 
     def line(self, prediction: Prediction) -> bytes:
         """The line for one prediction, with its newline."""

@@ -30,8 +30,9 @@ from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.friendly import Predict, PredictV1
-from serinus_runtime.http import HttpProtocol, Limits, Site
+from serinus_runtime.http import Limits, Site, connection
 from serinus_runtime.http.site import header_line
+from serinus_runtime.identity import Identity
 from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferCodec
@@ -136,8 +137,8 @@ class Server:
 
     async def start(self) -> None:
         """Opens all ports: alive, not ready. Raises FailureError(INVALID_CONFIG) when one is taken."""
-        self.http_port = await self._listen(self._config.http_port, lambda: HttpProtocol(self._site))
-        self.metrics_port = await self._listen(self._config.metrics_port, lambda: HttpProtocol(self._metrics_site))
+        self.http_port = await self._listen(self._config.http_port, lambda: connection(self._site))
+        self.metrics_port = await self._listen(self._config.metrics_port, lambda: connection(self._metrics_site))
         if self._grpc is not None and self._config.grpc_port is not None:
             self.grpc_port = await self._listen(self._config.grpc_port, self._grpc.protocol)
         self._sweeper = asyncio.create_task(self._sweep())
@@ -259,7 +260,7 @@ class Server:
         config = self._config
         self.state.predictions = log = predictionlog.PredictionLog(
             open_sink(config),
-            predictionlog.Identity(
+            Identity(
                 model=config.model_name,
                 version=config.model_version,
                 digest=loaded.digest,
@@ -285,7 +286,7 @@ class Server:
             grpc.go_away()
         logs.event("info", "draining", delay=delay)
         await asyncio.sleep(delay)
-        await self._stop_accepting(0, lambda: HttpProtocol(self._site))
+        await self._stop_accepting(0, lambda: connection(self._site))
         if grpc is not None:
             await self._stop_accepting(_GRPC, grpc.protocol)
             grpc.go_away()
@@ -315,8 +316,8 @@ class Server:
         # Clients that the kernel has let in count as accepted: without this, closing the socket would reset them.
         with contextlib.suppress(BlockingIOError):
             while True:
-                connection, _ = queued.accept()
-                await loop.connect_accepted_socket(protocol, connection)
+                accepted, _ = queued.accept()
+                await loop.connect_accepted_socket(protocol, accepted)
         queued.close()
 
     async def stop(self) -> None:
@@ -328,8 +329,8 @@ class Server:
         for listener in self._sockets:
             listener.close()
         for site in (self._site, self._metrics_site):
-            for connection in list(site.connections):
-                connection.abort()
+            for each in list(site.connections):
+                each.abort()
         if self._grpc is not None:
             self._grpc.abort()
         if self.state.predictions is not None:

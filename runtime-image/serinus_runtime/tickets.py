@@ -19,26 +19,27 @@ class Ticket:
     Times are seconds on the scheduler's clock.
     """
 
-    inputs: Mapping[str, Array]
-    outputs: tuple[str, ...]
-    key: Hashable
-    """What only requests with the same may join: the shape of a row."""
-    result: list[Array] | Exception | None = None
-    """The arrays of `outputs` in their order, or why there are none. Known when `done` is called."""
-    parts: list[Ticket] | None = None
-    """The slices that are run in its place."""
-    rows: int = 0
-    held: int = 0
-    """Bytes of memory that it keeps while it waits."""
-    priority: int = 0
-    """Lower goes first."""
-    deadline: float | None = None
-    """After this moment nobody wants the answer any more."""
-    enqueued: float = 0.0
-    started: float = 0.0
-    """When its batch began; 0 when it was never run."""
-    finished: float = 0.0
-    cancelled: bool = False
+    def __init__(self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...]) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.outputs = outputs
+        self.key: Hashable = None
+        """What only requests with the same may join: the shape of a row."""
+        self.result: list[Array] | Exception | None = None
+        """The arrays of `outputs` in their order, or why there are none. Known when `done` is called."""
+        self.parts: list[Ticket] | None = None
+        """The slices that are run in its place."""
+        self.held = 0
+        """Bytes of memory that it keeps while it waits."""
+        self.priority = 0
+        """Lower goes first."""
+        self.deadline: float | None = None
+        """After this moment nobody wants the answer any more."""
+        self.enqueued = 0.0
+        self.started = 0.0
+        """When its batch began; 0 when it was never run."""
+        self.finished = 0.0
+        self.cancelled = False
 
     def done(self) -> None:
         """`result` is there."""
@@ -70,9 +71,7 @@ class Call(Ticket):
     """A ticket for callers that would rather give a function than inherit."""
 
     def __init__(self, inputs: Mapping[str, Array], rows: int, outputs: tuple[str, ...], done: Done) -> None:
-        self.inputs = inputs
-        self.rows = rows
-        self.outputs = outputs
+        super().__init__(inputs, rows, outputs)
         self._tell = done
 
     def done(self) -> None:
@@ -86,11 +85,10 @@ class Call(Ticket):
 
 class _Slice(Ticket):
     def __init__(self, whole: Ticket, start: int, rows: int) -> None:
+        inputs = {name: array[start : start + rows] for name, array in whole.inputs.items()}
+        super().__init__(inputs, rows, whole.outputs)
         self._whole = whole
-        self.inputs = {name: array[start : start + rows] for name, array in whole.inputs.items()}
-        self.outputs = whole.outputs
         self.key = whole.key
-        self.rows = rows
         self.held = whole.held * rows // whole.rows
         self.priority = whole.priority
         self.deadline = whole.deadline

@@ -20,7 +20,8 @@ from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.grpc.schema import Message, message_class
 from serinus_runtime.grpc.wireformat import field, split, top_fields, varint
-from serinus_runtime.oip import InferCodec, InferRequest, Input, Output, Reply, Request
+from serinus_runtime.oip import InferCodec, InferRequest, Reply
+from serinus_runtime.oipforms import Input, Output, Request
 from serinus_runtime.problems import InvalidRequestError, reshaped
 
 RAW = "raw"

@@ -7,8 +7,6 @@ connection itself. Gateways that put something new into every head (a request id
 
 from __future__ import annotations
 
-import msgspec
-
 from serinus_runtime.http.exchange import Exchange
 
 HEAD_BYTES = 1024
@@ -19,13 +17,16 @@ _NEVER_THE_SAME = (b"x-request-id", b"traceparent")
 _NOT_PLAIN = (b"connection", b"transfer-encoding", b"upgrade", b"expect", *_NEVER_THE_SAME)
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head:
     """What the parser made of a head. `headers` is shared by all requests that have it."""
 
-    method: bytes
-    target: bytes
-    headers: dict[bytes, bytes]
-    length: int
+    __slots__ = ("headers", "length", "method", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.length = length
 
 
 class Heads:

@@ -31,8 +31,16 @@ class _RefusedError(Exception):
         self.message = message
 
 
-class HttpProtocol(asyncio.Protocol):
-    """A connection of `site`. The parser's callbacks are the `on_...` methods without arguments of our own."""
+def connection(site: Site) -> asyncio.Protocol:
+    """What a new connection of `site` is given to."""
+    return cast(asyncio.Protocol, HttpProtocol(site))
+
+
+class HttpProtocol:
+    """A connection of `site`. The parser's callbacks are the `on_...` methods without arguments of our own.
+
+    It is an asyncio.Protocol in all but name: compiled classes inherit from compiled classes only.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if built := os.environ.get("SERINUS_RUNTIME_BUILD"):
+    # The compiled package, as tests/support/compiled.py makes it, instead of the sources.
+    sys.path.insert(0, built)
 
 from serinus_runtime.config import Config
 from serinus_runtime.server import load_model

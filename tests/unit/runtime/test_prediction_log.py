@@ -15,9 +15,9 @@ import pytest
 
 from serinus_runtime.config import from_environment
 from serinus_runtime.failures import FailureError
+from serinus_runtime.identity import Identity
 from serinus_runtime.predictionlog import (
     REDACTED,
-    Identity,
     Prediction,
     PredictionLog,
     input_hash,

@@ -106,10 +106,13 @@ class Override(ApiModel):
 
 
 class ReleaseRecord(ApiModel):
-    """The last release that ended."""
+    """A release that ended."""
 
     revision: str
     version: str
+    digest: str | None = None
+    instead_of: str | None = None
+    """The version that was live when it ended."""
     outcome: Outcome
     reason: str
     message: str
@@ -143,6 +146,8 @@ class ModelDeploymentStatus(ApiModel):
     """Share of the users' requests that the candidate gets, for example 5%."""
     release: ReleaseStatus | None = None
     last_release: ReleaseRecord | None = None
+    history: Annotated[list[ReleaseRecord], Field(max_length=20)] = []
+    """Releases that ended, the newest first."""
     failed_revisions: Annotated[list[str], Field(max_length=20)] = []
     """Not tried again until the spec changes or somebody asks for it (annotation `retry`)."""
     acted: dict[str, str] = {}

@@ -123,6 +123,16 @@ class Api:
         path = kind.path(meta["namespace"], meta["name"])
         return await self._call("put", path, body=obj, field_manager=MANAGER)
 
+    async def merge(self, kind: Kind, namespace: str, name: str, change: Object) -> Object:
+        """A JSON merge patch, as people's tools send it; null removes."""
+        return await self._call(
+            "patch",
+            kind.path(namespace, name),
+            body=change,
+            content_type="application/merge-patch+json",
+            field_manager=f"{MANAGER}-cli",
+        )
+
     async def delete(self, obj: Object) -> None:
         """Deletes exactly this object (its uid), children in the background. Gone already is fine."""
         meta = obj["metadata"]

@@ -9,6 +9,8 @@ from serinus.release.draft import Draft
 
 MAX_FAILED = 20
 """Failed revisions that are remembered."""
+MAX_HISTORY = 20
+"""Releases that are remembered."""
 
 
 def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None:
@@ -76,6 +78,8 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
     entry = ReleaseRecord(
         revision=release.revision,
         version=draft.version,
+        digest=draft.status.candidate.digest if draft.status.candidate else None,
+        instead_of=draft.status.live.version if draft.status.live else None,
         outcome=outcome,
         reason=reason,
         message=message,
@@ -84,4 +88,4 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         requests=release.served,
         evidence=release.evidence,
     )
-    draft.update(last_release=entry)
+    draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])

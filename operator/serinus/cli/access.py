@@ -1,0 +1,79 @@
+"""What the command line reads from the cluster, and the one thing it writes: annotations."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import yaml
+from kubernetes.aio import client as k8s
+from kubernetes.aio import config
+
+from serinus.api import GROUP
+from serinus.cli.picture import CliError, Picture
+from serinus.cluster.client import Api, ApiError
+from serinus.cluster.kinds import EVENT, MODEL_DEPLOYMENT, WATCHED
+from serinus.objects.context import Object
+from serinus.objects.names import DEPLOYMENT_LABEL
+from serinus.objects.read import Children
+
+
+class Cluster:
+    """The cluster of a kubeconfig context."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self.namespace = namespace
+
+    @classmethod
+    async def connect(cls, context: str | None, namespace: str | None) -> Self:
+        """Raises CliError where no cluster can be told from the kubeconfig."""
+        try:
+            await config.load_kube_config(context=context)
+            _, active = config.list_kube_config_contexts()
+            found = context_namespace(context) if context else (active or {}).get("context", {}).get("namespace")
+        except (config.ConfigException, OSError, yaml.YAMLError) as error:
+            raise CliError(f"no cluster: {error}; set KUBECONFIG, or use --context") from None
+        return cls(Api(k8s.ApiClient()), namespace or found or "default")
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def names(self) -> list[str]:
+        """The ModelDeployments of the namespace."""
+        return sorted(item["metadata"]["name"] for item in await self._api.list(MODEL_DEPLOYMENT, self.namespace))
+
+    async def picture(self, name: str, *, events: bool = True) -> Picture:
+        """Raises CliError where there is no such ModelDeployment."""
+        owner = await self._api.get(MODEL_DEPLOYMENT, self.namespace, name)
+        if owner is None:
+            known = ", ".join(await self.names()) or "none"
+            raise CliError(f"no ModelDeployment {name!r} in namespace {self.namespace!r}; there are: {known}")
+        children: list[Object] = []
+        for kind in WATCHED:
+            try:
+                children += await self._api.list(kind, self.namespace, f"{DEPLOYMENT_LABEL}={name}")
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+        told: list[Object] = []
+        if events:
+            uid = owner["metadata"]["uid"]
+            every = await self._api.list(EVENT, self.namespace)
+            told = [event for event in every if (event.get("regarding") or {}).get("uid") == uid]
+            told.sort(key=lambda event: event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+        return Picture(owner, Children(children), tuple(told))
+
+    async def annotate(self, name: str, verb: str, value: str | None) -> None:
+        """Sets the annotation `verb` of a ModelDeployment; None removes it."""
+        await self.picture(name, events=False)
+        await self._api.merge(
+            MODEL_DEPLOYMENT, self.namespace, name, {"metadata": {"annotations": {f"{GROUP}/{verb}": value}}}
+        )
+
+
+def context_namespace(context: str) -> str | None:
+    """The namespace that a kubeconfig context names."""
+    contexts, _ = config.list_kube_config_contexts()
+    found = next((each for each in contexts if each["name"] == context), None)
+    namespace: str | None = (found or {}).get("context", {}).get("namespace")
+    return namespace

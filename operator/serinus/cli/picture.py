@@ -1,0 +1,28 @@
+"""A ModelDeployment with everything that belongs to it, as the command line shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from serinus.objects.context import Object
+from serinus.objects.read import Children
+
+
+class CliError(Exception):
+    """Something that the user can mend; the text says how."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A ModelDeployment with everything that belongs to it, as it was when it was read."""
+
+    owner: Object
+    children: Children = field(default_factory=Children)
+    events: tuple[Object, ...] = ()
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def name(self) -> str:
+        """Name of the ModelDeployment."""
+        return str(self.owner["metadata"]["name"])

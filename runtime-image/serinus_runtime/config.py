@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from serinus_runtime.durations import parse_duration
+from serinus_runtime.engine.onnxoptions import OnnxOptions, read_options
 from serinus_runtime.failures import FailureError, Reason
 
 _T = TypeVar("_T")
@@ -44,6 +45,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     allow_pickle: bool = False
     allow_python: bool = False
     threads: int = 1
+    instances: int = 1
+    pin_threads: bool = False
+    stuck_after: float = 60.0
+    onnx: OnnxOptions = OnnxOptions()
     batch_max_size: int = 32
     batch_max_delay: float = 0.0
     queue_max_length: int = 512
@@ -122,6 +127,10 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         allow_pickle=read("ALLOW_PICKLE", _switch, base.allow_pickle),
         allow_python=read("ALLOW_PYTHON", _switch, base.allow_python),
         threads=read("THREADS", _whole(1, 1024), base.threads),
+        instances=read("INSTANCES", _whole(1, 256), base.instances),
+        pin_threads=read("PIN_THREADS", _switch, base.pin_threads),
+        stuck_after=read("STUCK_AFTER", _duration(0, 86400), base.stuck_after),
+        onnx=read_options(read),
         batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
         queue_max_length=read("QUEUE_MAX_LENGTH", _whole(1, 10_000_000), base.queue_max_length),

@@ -36,7 +36,7 @@ from serinus_runtime.identity import Identity
 from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferCodec
-from serinus_runtime.runner import LoopScheduler, ThreadRunner
+from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
 from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
@@ -188,7 +188,9 @@ class Server:
     def serve(self, loaded: Loaded) -> None:
         """Takes a warm model into service: ready from now on."""
         config, loop, engine = self._config, asyncio.get_running_loop(), loaded.engine
-        runner = ThreadRunner(loop)
+        runner = ThreadRunner(
+            loop, engine.instances, cores=cores() if config.pin_threads else (), stuck_after=config.stuck_after
+        )
         statistics = Statistics()
         max_size = min(config.batch_max_size, config.queue_max_length)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import queue
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine.base import Engine, EngineError, Signature, TensorSpec
+from serinus_runtime.engine.onnxbinding import Bound
+from serinus_runtime.engine.onnxoptions import CPU, OnnxOptions
+from serinus_runtime.engine.onnxsession import open_session
 from serinus_runtime.failures import FailureError, Reason
 
 MODEL_FILE = "model.onnx"
@@ -32,17 +37,34 @@ _DATATYPES = {
     "string": "BYTES",
 }
 _TENSOR = re.compile(r"tensor\((\w+)\)")
+_HOSTS = (CPU, "DnnlExecutionProvider", "XnnpackExecutionProvider", "OpenVINOExecutionProvider")
+"""Providers that compute in this process' memory."""
 
 
 class OnnxEngine(Engine):
-    """One ONNX Runtime session on the CPU."""
+    """One session that all instances share, or one session for each."""
 
     platform = "onnx_onnxv1"
     backend = "onnxruntime"
 
-    def __init__(self, session: Any, signature: Signature) -> None:
-        self._session = session
+    def __init__(
+        self, sessions: Sequence[Any], signature: Signature, instances: int = 1, options: OnnxOptions | None = None
+    ) -> None:
+        options = options or OnnxOptions()
         self._signature = signature
+        self._instances = instances
+        self._providers: list[str] = sessions[0].get_providers()
+        self._fell_back = self._providers[0] != options.providers[0]
+        self._on_host = self._providers[0] in _HOSTS
+        self._run_options: Any = None
+        if options.arena_shrink:
+            self._run_options = onnxruntime.RunOptions()
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        bind = options.io_binding == "true" or (options.io_binding == "auto" and not self._on_host)
+        self._only: Any = sessions[0] if len(sessions) == 1 and not bind else None
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for session in sessions:
+            self._free.put(Bound(session, graphs=options.cuda_graph) if bind else session)
 
     @property
     def signature(self) -> Signature:
@@ -54,48 +76,86 @@ class OnnxEngine(Engine):
         """`onnxruntime-` and its version."""
         return f"onnxruntime-{onnxruntime.__version__}"
 
+    @property
+    def instances(self) -> int:
+        """How many batches may run at the same time."""
+        return self._instances
+
+    @property
+    def inline(self) -> bool:
+        """True on the processor: what runs elsewhere is waited for away from the event loop."""
+        return self._on_host
+
+    @property
+    def details(self) -> Mapping[str, str]:
+        """The providers in use, those that could be, and what they run on."""
+        return {
+            "providers": ",".join(self._providers),
+            "available_providers": ",".join(onnxruntime.get_available_providers()),
+        }
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs for one batch. Raises EngineError with ONNX Runtime's words."""
+        session = self._only
         try:
-            answers: list[Array] = self._session.run(outputs, inputs)
+            if session is not None:
+                answers: list[Array] = session.run(outputs, inputs, self._run_options)
+                return answers
+            session = self._free.get()
+            try:
+                return list(session.run(outputs, inputs, self._run_options))
+            finally:
+                self._free.put(session)
         except Exception as error:
             raise EngineError(_first_line(error)) from error
-        return answers
+
+    def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
+        """Whether the model runs where it was meant to."""
+        family = GaugeMetricFamily(
+            "serinus_engine_cpu_fallback", "1 when the model runs on the CPU for want of another device", labels=names
+        )
+        family.add_metric(values, int(self._fell_back))
+        yield family
 
 
 def open_engine(config: Config) -> OnnxEngine:
     """The model in `config.model_dir`. Raises FailureError."""
-    return load(config.model_dir, config.threads)
+    return load(config.model_dir, config.threads, options=config.onnx, instances=config.instances)
 
 
-def load(directory: Path, threads: int = 1) -> OnnxEngine:
-    """Loads `model.onnx` from `directory` with `threads` threads inside an operator and one across operators.
+def load(
+    directory: Path,
+    threads: int = 1,
+    *,
+    options: OnnxOptions | None = None,
+    instances: int = 1,
+    file: str = MODEL_FILE,
+) -> OnnxEngine:
+    """Loads `file` from `directory`, with `threads` threads inside an operator.
 
-    Raises FailureError(MODEL_LOAD_FAILED) when the file is absent, damaged, or takes or gives what cannot be served.
+    Raises FailureError: MODEL_LOAD_FAILED when the file is absent, damaged, or takes or gives what cannot be served,
+    INVALID_CONFIG when a provider cannot be had.
     """
-    path = directory / MODEL_FILE
+    options = options or OnnxOptions()
+    path = directory / file
     if not path.is_file():
         raise FailureError(
             Reason.MODEL_LOAD_FAILED,
             f"{path} does not exist; an ONNX model directory holds {MODEL_FILE} at its top",
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Spinning threads burn the CPU quota that the event loop of this and other pods needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    count = instances if options.own_sessions or options.io_binding == "true" or options.cuda_graph else 1
     try:
-        session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
-        inputs = tuple(_spec("input", node) for node in session.get_inputs())
-        outputs = tuple(_spec("output", node) for node in session.get_outputs())
+        sessions = [open_session(path, threads, options) for _ in range(count)]
+        inputs = tuple(_spec("input", node) for node in sessions[0].get_inputs())
+        outputs = tuple(_spec("output", node) for node in sessions[0].get_outputs())
     except FailureError:
         raise
     except Exception as error:
         raise FailureError(
             Reason.MODEL_LOAD_FAILED, f"ONNX Runtime cannot load {path}: {_first_line(error)}; export the model again"
         ) from error
-    return OnnxEngine(session, Signature(inputs, outputs, batched=_batched(inputs, outputs)))
+    signature = Signature(inputs, outputs, batched=_batched(inputs, outputs))
+    return OnnxEngine(sessions, signature, instances, options)
 
 
 def _spec(kind: str, node: Any) -> TensorSpec:

@@ -131,7 +131,7 @@ def test_configuration(scorer: Live, live: Live) -> None:
         {"name": "category", "data_type": "TYPE_STRING", "dims": [1]},
     ]
     assert json.loads(config["parameters"]["decision"]["string_value"])["thresholds"] == {"block": 0.82, "step_up": 0.6}
-    assert list(_get(live, "/v2/models/model/config")["parameters"]) == ["runtime"]
+    assert "decision" not in _get(live, "/v2/models/model/config")["parameters"]
 
 
 def test_statistics(sum_dir: Path) -> None:

@@ -17,6 +17,7 @@ from serinus_runtime.config import TERMINATION_LOG, Config, from_environment
 from serinus_runtime.failures import FailureError, Reason, report
 
 _FLAGS = {
+    "config": "settings from this file, .yaml, .json or .toml (SERINUS_CONFIG)",
     "model_uri": "where the model is (SERINUS_MODEL_URI)",
     "model_digest": "the digest it must have, sha256:... (SERINUS_MODEL_DIGEST)",
     "model_dir": "the directory it is served from (SERINUS_MODEL_DIR)",
@@ -27,7 +28,7 @@ _FLAGS = {
     "grpc_port": "port for gRPC, default 8081; off: none (SERINUS_GRPC_PORT)",
     "metrics_port": "port for /metrics, default 8082 (SERINUS_METRICS_PORT)",
 }
-_FETCH_FLAGS = ("model_uri", "model_digest", "model_dir")
+_FETCH_FLAGS = ("config", "model_uri", "model_digest", "model_dir")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Imported when asked for: serving needs none of them.
             code: int = importlib.import_module(f"serinus_runtime.commands.{command}").run(arguments)
             return code
+        if (directory := getattr(arguments, "directory", None)) is not None:
+            environ["SERINUS_MODEL_DIR"] = directory
         for flag in _FLAGS:
             if (value := getattr(arguments, flag, None)) is not None:
                 environ[f"SERINUS_{flag.upper()}"] = value
+        if environ.get("SERINUS_CONFIG"):
+            from serinus_runtime.configfile import with_file
+
+            environ = with_file(environ)
         config = from_environment(environ)
         return _fetch(config) if arguments.command == "fetch" else _serve(config)
     except FailureError as failure:
@@ -51,14 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="serinus-runtime", description="Serves one ONNX model.")
+    parser = argparse.ArgumentParser(
+        prog="serinus-runtime", description="Serves a model over the Open Inference Protocol.", epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    fetch = commands.add_parser("fetch", help="download the model, verify its digest, put it into its directory")
-    serve = commands.add_parser("serve", help="verify, load, warm up and serve a model directory")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fetch = commands.add_parser(
+        "fetch", help="download the model, verify its digest, put it into its directory", formatter_class=_SettingsHelp
+    )
+    serve = commands.add_parser(
+        "serve", help="verify, load, warm up and serve a model directory", formatter_class=_SettingsHelp
+    )
+    serve.add_argument("directory", nargs="?", help="the model directory, as --model-dir")
     for command, flags in ((fetch, _FETCH_FLAGS), (serve, tuple(_FLAGS))):
         for flag in flags:
-            command.add_argument(f"--{flag.replace('_', '-')}", help=_FLAGS[flag])
+            command.add_argument(f"--{flag.replace('_', '-')}", help=_FLAGS[flag], metavar="...")
     _add_tools(commands)
     show = commands.add_parser("digest", help="print the digest of a model directory")
     show.add_argument("directory", type=Path)
@@ -66,14 +81,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_EXIT_CODES = "exit codes:\n   0  it did what was asked\n   2  the command line is wrong\n" + "\n".join(
+    f"  {reason.exit_code}  {reason.value}" for reason in sorted(Reason, key=lambda reason: reason.exit_code)
+)
+
+
+class _SettingsHelp(argparse.RawDescriptionHelpFormatter):
+    """Every setting and exit code at the end, looked up only when help is asked for."""
+
+    def format_help(self) -> str:
+        from serinus_runtime import settings
+
+        return (
+            f"{super().format_help()}\nsettings, as variables of the environment; flags win over them, and they over "
+            f"the file that SERINUS_CONFIG names:\n{settings.table()}\n\n{_EXIT_CODES}\n"
+        )
+
+
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    inspect = commands.add_parser("inspect", help="what a model directory holds, and what will trouble its server")
     reference = commands.add_parser("reference", help="write reference.json, which drift is measured against")
     reference.add_argument("--data", type=Path, required=True, help="rows the model was made with: .csv, .jsonl, .npz")
     reference.add_argument("--out", type=Path, help="write this file instead of reference.json in the directory")
-    for command in (reference,):
+    bench = commands.add_parser("bench", help="what the model costs by batch size and threads, and what to set")
+    bench.add_argument("--data", type=Path, help="rows to run, .csv, .jsonl or .npz; random numbers otherwise")
+    bench.add_argument("--max-batch", type=int, default=64, help="largest batch, default 64")
+    bench.add_argument("--threads", default="1", help="thread counts to try, such as 1,2,4; default 1")
+    bench.add_argument("--seconds", type=float, default=0.3, help="for each line of the table, default 0.3")
+    pack = commands.add_parser("pack", help="one archive of the directory, the same bytes for the same files")
+    for command in (inspect, reference, bench, pack):
         command.add_argument("directory", type=Path, help="the model directory")
         command.add_argument("-o", "--output", type=Format, choices=list(Format), default=Format.TABLE)
         command.set_defaults(module=command.prog.rpartition(" ")[2])
+    pack.add_argument("out", type=Path, help="the archive, .tar.gz")
 
 
 def _digest(directory: Path, *, manifest: bool) -> int:

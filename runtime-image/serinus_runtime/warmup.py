@@ -56,7 +56,7 @@ def measure(engine: Engine, signature: Signature, max_batch: int) -> dict[int, f
     sizes = [1 << power for power in range(max(max_batch - 1, 0).bit_length() + 1)] if signature.batched else [1]
     found: dict[int, float] = {}
     for rows in sizes:
-        inputs = _random_inputs(synthetic_inputs(signature, min(rows, max_batch)))
+        inputs = random_inputs(synthetic_inputs(signature, min(rows, max_batch)))
         try:
             times = []
             for _ in range(_ROUNDS):
@@ -71,8 +71,8 @@ def measure(engine: Engine, signature: Signature, max_batch: int) -> dict[int, f
     return found
 
 
-def _random_inputs(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    # Numbers that differ: on zeros every tree takes the same short way, and the processor guesses every branch.
+def random_inputs(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Numbers that differ: on zeros every tree takes the same short way, and the processor guesses every branch."""
     random = np.random.default_rng(0)
     return {
         name: random.normal(size=array.shape).astype(array.dtype) if array.dtype.kind == "f" else array

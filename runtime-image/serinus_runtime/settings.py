@@ -1,0 +1,78 @@
+"""One line about every setting, as `--help` prints it."""
+
+from __future__ import annotations
+
+from serinus_runtime.config import Config
+
+TEXTS = {
+    "namespace": "label model_namespace of the metrics",
+    "deployment": "label model_deployment of the metrics; the model's name when empty",
+    "revision": "label of the metrics, and X-Serinus-Revision",
+    "model_name": "what /v2/models/NAME calls it",
+    "model_version": "what answers, metrics and the prediction log call it",
+    "model_uri": "where fetch gets it: https:// file:// pvc://, a directory or an archive",
+    "model_digest": "sha256:... that it must have",
+    "model_dir": "where it is",
+    "host": "address to listen on; all when empty",
+    "http_port": "inference and health",
+    "metrics_port": "/metrics and simple probes",
+    "engine": "what runs the model; by its files when auto",
+    "engine_timeout": "longest run of a batch in a worker process",
+    "engine_start_timeout": "longest start of a worker process",
+    "torch_python": "the Python that has torch, when it is another one",
+    "torch_device": "cpu, cuda, cuda:1 ...",
+    "allow_pickle": "whether files that can run code when loaded are taken",
+    "allow_python": "whether Python that comes with a model is run",
+    "threads": "threads inside an operator",
+    "batch_max_size": "rows per batch",
+    "batch_max_delay": "longest wait of the oldest request for company",
+    "queue_max_length": "rows that wait, beyond it 429",
+    "queue_max_bytes": "bytes that wait, beyond it 429",
+    "queue_timeout": "longest wait, beyond it 504",
+    "slo_latency": "an exact edge of the duration histogram; slower requests count as slow",
+    "max_request_bytes": "size of a body, beyond it 413",
+    "receive_max_bytes": "of all bodies being received",
+    "request_timeout": "time to send a request, and to take its answer",
+    "keep_alive": "time between requests of a connection",
+    "max_connections": "open at a time",
+    "response_cache": "bytes of answers kept for equal requests; 0: off",
+    "response_cache_ttl": "how long they are kept",
+    "prediction_log": "off, stdout, /path, https://host/path or kafka://broker:9092/topic",
+    "prediction_log_sample": "share of the requests that have a line",
+    "prediction_log_max_bytes": "size at which a file is put aside; 0: never",
+    "prediction_log_keep": "files put aside that stay",
+    "prediction_log_token_file": "bearer token for https://",
+    "prediction_log_options_file": "settings of librdkafka, name=value on a line",
+    "prediction_log_payloads": "share of the lines that show the inputs",
+    "prediction_log_redact": "names of inputs and columns that are never shown",
+    "drift": "auto: against the model's reference.json; or off",
+    "drift_window": "half-life of the counts",
+    "drift_sample": "share of the batches looked at",
+    "drain_delay": "time between SIGTERM and the end of accepting",
+    "claim_dir": "where the claim of a pvc:// address is mounted",
+    "max_model_bytes": "size of a model, for fetch",
+    "fetch_timeout": "time for a whole fetch",
+    "termination_log": "where the reason of a failure goes, if the file is there",
+}
+
+
+def table() -> str:
+    """Every setting with its default."""
+    base = Config()
+    names = [f"SERINUS_{field.upper()}" for field in Config.__struct_fields__]
+    width = max(map(len, names))
+    lines = []
+    for field, name in zip(Config.__struct_fields__, names, strict=True):
+        default = _default(getattr(base, field))
+        lines.append(f"  {name:<{width}}  {TEXTS.get(field, '')}{f' [{default}]' if default else ''}".rstrip())
+    return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 20 and value % (1 << 20) == 0:
+        return f"{value >> 20}Mi"
+    return str(value)

@@ -136,6 +136,7 @@ def test_a_reader_that_does_not_read_costs_lines_and_never_waits(tmp_path: Path)
         )
         drained.start()
         running.close()
+        drained.join(support.WAIT)
         assert running.written + running.lost == 10_000
     finally:
         os.close(reader)

@@ -9,12 +9,12 @@
 #   make lint      ruff, mypy, generated files current
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
-#   make bench-runtime, bench-operator, bench-overload   measurements; each ends with a RESULT line
+#   make bench-runtime, bench-grpc, bench-operator, bench-overload   measurements; each ends with a RESULT line
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit torch api e2e lint crds lock down up bench-operator bench-runtime bench-overload
+.PHONY: demo test unit torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -53,6 +53,9 @@ e2e:
 
 bench-runtime:
 	@$(STAGE) bench-runtime $(PYTHON_ENV) -m bench.runtime
+
+bench-grpc:
+	@$(STAGE) bench-grpc $(PYTHON_ENV) -m bench.runtime.grpc
 
 bench-overload:
 	@$(STAGE) bench-overload $(PYTHON_ENV) -m bench.runtime.overload

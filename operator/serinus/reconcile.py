@@ -56,6 +56,7 @@ class Reconciler:
         self._clock = clock
         self._applier = Applier(api, store)
         self._told: dict[Key, str] = {}
+        self._conditions = telemetry.Conditions()
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. The status is stored before anything is applied, so that it is the record to resume from.
@@ -180,11 +181,13 @@ class Reconciler:
     def _measure(self, key: Key, status: ModelDeploymentStatus) -> None:
         weight = status.release.weight if status.release else 0
         telemetry.CANDIDATE_WEIGHT.labels(*key).set(weight)
+        self._conditions.show(key, status.conditions)
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
         self._applier.forget(key)
         self._told.pop(key, None)
+        self._conditions.forget(key)
         with contextlib.suppress(KeyError):
             telemetry.CANDIDATE_WEIGHT.remove(*key)
 

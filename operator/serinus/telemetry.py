@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serinus.api.status import Condition
 
 REGISTRY = CollectorRegistry()
 
@@ -28,10 +31,37 @@ CANDIDATE_WEIGHT = Gauge(
     ["model_namespace", "model_deployment"],
     registry=REGISTRY,
 )
+CONDITIONS = Gauge(
+    "serinus_operator_condition",
+    "Conditions of ModelDeployments: 1 while true, 0 while not.",
+    ["model_namespace", "model_deployment", "type", "reason"],
+    registry=REGISTRY,
+)
 EVENTS = Counter("serinus_operator_events", "Transitions told as Kubernetes Events.", ["reason"], registry=REGISTRY)
 PROMETHEUS_UP = Gauge("serinus_operator_prometheus_up", "1 while Prometheus answers.", registry=REGISTRY)
 SNAPSHOTS = Counter("serinus_operator_snapshots", "Snapshots asked of Prometheus.", ["result"], registry=REGISTRY)
 SNAPSHOT_SECONDS = Histogram("serinus_operator_snapshot_duration_seconds", "Time of one snapshot.", registry=REGISTRY)
+
+
+class Conditions:
+    """Keeps `serinus_operator_condition` as the statuses are: a reason that is over disappears."""
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str], set[tuple[str, str]]] = {}
+
+    def show(self, key: tuple[str, str], conditions: Iterable[Condition]) -> None:
+        """Shows the conditions of the ModelDeployment `key` (namespace, name), and no others of it."""
+        now = {(each.type, each.reason): each.status == "True" for each in conditions}
+        for gone in self._shown.get(key, set()) - now.keys():
+            CONDITIONS.remove(*key, *gone)
+        for kind, true in now.items():
+            CONDITIONS.labels(*key, *kind).set(true)
+        self._shown[key] = set(now)
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """The ModelDeployment is gone."""
+        self.show(key, ())
+        self._shown.pop(key, None)
 
 
 class JsonFormatter(logging.Formatter):

@@ -75,6 +75,7 @@ class Metrics(Collector):
         self.rejected: dict[str, int] = dict.fromkeys(REJECTIONS, 0)
         self.inflight = 0
         self.load_seconds = 0.0
+        self.queue_limit = 0
         self.queue_depth: Callable[[], int] = lambda: 0
         self.cache: ResponseCache | None = None
         self.predictions: Callable[[], Mapping[str, int]] | None = None
@@ -149,6 +150,7 @@ class Metrics(Collector):
             histogram.add_to(stages, [*values, stage])
         yield stages
         yield gauge("serinus_queue_depth", "Rows that wait for the engine", self.queue_depth())
+        yield gauge("serinus_queue_limit", "Rows that may wait; beyond it requests are refused", self.queue_limit)
         yield gauge("serinus_inflight_requests", "Inference requests not answered yet", self.inflight)
         yield gauge("serinus_model_load_seconds", "Time to verify, load and warm up the model", self.load_seconds)
         if self.cache is not None:

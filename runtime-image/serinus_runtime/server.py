@@ -217,6 +217,7 @@ class Server:
         )
         self._runner, self._engine = runner, engine
         self._site.set_common_headers(self._headers(loaded.digest))
+        self.metrics.queue_limit = config.queue_max_length
         self.metrics.queue_depth = lambda: batcher.waiting_rows
         self.metrics.collect_engine = engine.collect
         self.metrics.loaded(

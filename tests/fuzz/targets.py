@@ -13,6 +13,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
+from fuzz import grpc_targets
 from serinus_runtime import archives
 from serinus_runtime.about import About
 from serinus_runtime.datatypes import NUMPY
@@ -269,5 +270,7 @@ TARGETS: Mapping[str, tuple[Target, tuple[bytes, ...]]] = {
         ),
     ),
     "archive": (_archive, (_seed_archive(),)),
+    "grpc": (grpc_targets.message, grpc_targets.MESSAGES),
+    "http2": (grpc_targets.connection, grpc_targets.CONNECTIONS),
 }
 """By name: the target, and inputs to begin with."""

@@ -43,6 +43,7 @@ class Call:
         "feeding",
         "half_closed",
         "head",
+        "head_bytes",
         "method",
         "on_expired",
         "on_gone",
@@ -64,6 +65,8 @@ class Call:
         self._have = 0
         self.stream = stream
         self.head = head
+        self.head_bytes = 0
+        """What the port counts for it."""
         self.method: Method | None = None
         self.receiver: Receiver | None = None
         self.received = now

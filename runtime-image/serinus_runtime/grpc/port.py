@@ -29,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     message_bytes: int = 4 << 20
     """Of a request's message, compressed and not."""
     receive_bytes: int = 256 << 20
-    """Of all connections together, for messages that are not whole yet or wait in a stream."""
+    """Of all connections together, for heads, and for messages that are not whole yet or wait in a stream."""
     send_bytes: int = 256 << 20
     """Of all connections together, for answers that their clients do not take: above it, requests are refused."""
     head_bytes: int = 32 << 10
@@ -39,6 +39,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 8192
     streams: int = 1024
     """Requests of one connection that are under way at once."""
+    calls: int = 65536
+    """As `streams`, of all connections together."""
     offences: int = 5000
     """Frames without use (pings, settings, cancelled requests, ...) beyond what time and answers make good."""
     request_seconds: float = 20.0
@@ -88,8 +90,10 @@ class Port:
         self.application = application
         self.limits = limits
         self.connections: set[Connection] = set()
+        self.calls = 0
+        """Calls that are under way."""
         self.received_bytes = 0
-        """Bytes of messages that nobody has looked at yet."""
+        """Bytes of messages that nobody has looked at yet, and of the heads of calls that are under way."""
         self.held_bytes = 0
         """Bytes of answers that clients have not taken."""
         self.stream_window = min(limits.message_bytes + _SPARE_WINDOW, frames.MAX_WINDOW)

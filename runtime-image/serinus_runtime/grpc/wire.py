@@ -11,6 +11,7 @@ from serinus_runtime.grpc import frames
 from serinus_runtime.grpc.frames import ConnectionFaultError, StreamFaultError
 from serinus_runtime.grpc.heads import Head, Heads
 from serinus_runtime.grpc.port import Port
+from serinus_runtime.grpc.rules import check, read_settings, unpadded
 
 if TYPE_CHECKING:
     from serinus_runtime.grpc.connection import Connection
@@ -21,6 +22,15 @@ _WRONG_PROTOCOL = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_WRONG_TEXT), _WRONG_TEXT)
 )
+_WEIGHTS = {
+    frames.WINDOW_UPDATE: 1,
+    frames.PING: 1,
+    frames.RST_STREAM: 1,
+    frames.CONTINUATION: 0,
+    frames.PRIORITY: 1,
+    frames.GOAWAY: 1,
+}
+"""How much of an offence a frame is; others are worse."""
 _FORGIVEN = 100
 """Offences that a second makes good."""
 
@@ -47,6 +57,8 @@ class Wire(asyncio.Protocol):
         """When the bytes that are looked at came, in seconds of time.monotonic."""
         self._since = 0.0
         """When the connection last had nothing to do, or began what it has not ended (preface, header block)."""
+        self._partial = 0.0
+        """Since when a frame has been coming in; 0 when none is."""
         self._stuck = 0.0
         """Since when the peer's system takes nothing; 0 when it does."""
         self._writable = True
@@ -145,6 +157,10 @@ class Wire(asyncio.Protocol):
                 return
         if at < end:
             self._rest = data[at:]
+            if at > 0 or self._partial == 0.0:
+                self._partial = self._now
+        else:
+            self._partial = 0.0
 
     def _read_preface(self, data: bytes) -> int:
         """The length of the preface; 0 while it is not whole."""
@@ -167,7 +183,7 @@ class Wire(asyncio.Protocol):
         if stream & 1 == 0:
             raise ConnectionFaultError(frames.PROTOCOL_ERROR, "streams of clients have odd numbers")
         if flags & frames.PADDED:
-            start, end = _unpadded(data, start, end)
+            start, end = unpadded(data, start, end)
         fault = 0
         if flags & frames.PRIORITIZED:
             if end - start < 5:
@@ -179,7 +195,7 @@ class Wire(asyncio.Protocol):
             head = self._heads.read(data[start:end])
             if fault:
                 raise StreamFaultError(fault, frames.PROTOCOL_ERROR, "a stream depends on itself")
-            self.on_head(stream, head, flags & frames.END_STREAM != 0)
+            self.on_head(stream, head, end - start, flags & frames.END_STREAM != 0)
             return
         self._block = [data[start:end]]
         self._block_stream = stream
@@ -200,7 +216,7 @@ class Wire(asyncio.Protocol):
             block = b"".join(self._block)
             self._block = []
             self._block_stream = 0
-            self.on_head(stream, self._heads.read(block), self._block_flags & frames.END_STREAM != 0)
+            self.on_head(stream, self._heads.read(block), len(block), self._block_flags & frames.END_STREAM != 0)
 
     def _on_data(self, flags: int, stream: int, data: bytes, start: int, end: int) -> None:
         self._must_be_settled()
@@ -208,7 +224,7 @@ class Wire(asyncio.Protocol):
             raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a DATA frame on a stream that is not open")
         size = end - start
         if flags & frames.PADDED:
-            start, end = _unpadded(data, start, end)
+            start, end = unpadded(data, start, end)
         if start == end and not flags & frames.END_STREAM:
             self._offend(10)
         self.on_data(stream, data[start:end], size, flags & frames.END_STREAM != 0)
@@ -218,53 +234,17 @@ class Wire(asyncio.Protocol):
             self._on_settings(flags, stream, payload)
             return
         self._must_be_settled()
+        check(kind, stream, payload, self._last)
+        self._offend(_WEIGHTS.get(kind, 10))
         if kind == frames.WINDOW_UPDATE:
-            if len(payload) != 4:
-                raise ConnectionFaultError(frames.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame has four bytes")
-            if stream > self._last:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a WINDOW_UPDATE frame on an idle stream")
-            size = int.from_bytes(payload, "big") & frames.MAX_WINDOW
-            self._offend(1)
-            if size == 0:
-                if stream:
-                    raise StreamFaultError(stream, frames.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
-            self.on_window(stream, size)
+            self.on_window(stream, int.from_bytes(payload, "big") & frames.MAX_WINDOW)
         elif kind == frames.PING:
-            if len(payload) != 8:
-                raise ConnectionFaultError(frames.FRAME_SIZE_ERROR, "a PING frame has eight bytes")
-            if stream:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a PING frame belongs to no stream")
-            self._offend(1)
             if not flags & frames.ACK:
                 self._transport.write(frames.ping_ack(payload))
         elif kind == frames.RST_STREAM:
-            if len(payload) != 4:
-                raise ConnectionFaultError(frames.FRAME_SIZE_ERROR, "an RST_STREAM frame has four bytes")
-            if stream == 0 or stream > self._last:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "an RST_STREAM frame on an idle stream")
-            self._offend(1)
             self.on_reset(stream)
         elif kind == frames.CONTINUATION:
             self._on_continuation(flags, payload)
-        elif kind == frames.PRIORITY:
-            self._offend(1)
-            if stream == 0:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a PRIORITY frame needs a stream")
-            if len(payload) != 5:
-                raise StreamFaultError(stream, frames.FRAME_SIZE_ERROR, "a PRIORITY frame has five bytes")
-            if int.from_bytes(payload[:4], "big") & frames.MAX_WINDOW == stream:
-                raise StreamFaultError(stream, frames.PROTOCOL_ERROR, "a stream depends on itself")
-        elif kind == frames.GOAWAY:
-            self._offend(1)
-            if stream:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "a GOAWAY frame belongs to no stream")
-            if len(payload) < 8:
-                raise ConnectionFaultError(frames.FRAME_SIZE_ERROR, "a GOAWAY frame has eight bytes or more")
-        elif kind == frames.PUSH_PROMISE:
-            raise ConnectionFaultError(frames.PROTOCOL_ERROR, "clients promise nothing")
-        else:
-            self._offend(10)
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
@@ -275,16 +255,8 @@ class Wire(asyncio.Protocol):
             self._must_be_settled()
             self._offend(1)
             return
-        if len(payload) % 6:
-            raise ConnectionFaultError(frames.FRAME_SIZE_ERROR, "settings have six bytes each")
         self._offend(10)
-        for name, value in frames.SETTING.iter_unpack(payload):
-            if name == frames.ENABLE_PUSH and value > 1:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-            if name == frames.INITIAL_WINDOW_SIZE and value > frames.MAX_WINDOW:
-                raise ConnectionFaultError(frames.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
-            if name == frames.MAX_FRAME_SIZE and not 16384 <= value < 1 << 24:
-                raise ConnectionFaultError(frames.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of range")
+        for name, value in read_settings(payload):
             self.on_setting(name, value)
         self._settled = True
         self._transport.write(frames.settings_ack())
@@ -332,11 +304,13 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
         elif (not self._settled or self._block_stream) and now - self._since > limits.request_seconds:
             self._fault(frames.ENHANCE_YOUR_CALM, f"nothing whole came in {limits.request_seconds:g} s")
+        elif self._partial and now - self._partial > limits.request_seconds:
+            self._fault(frames.ENHANCE_YOUR_CALM, f"a frame was not complete after {limits.request_seconds:g} s")
 
     # What the streams make of it.
 
-    def on_head(self, stream: int, head: Head, last: bool) -> None:
-        """A header block; `last`: the stream ends with it."""
+    def on_head(self, stream: int, head: Head, size: int, last: bool) -> None:
+        """A header block of `size` bytes; `last`: the stream ends with it."""
         raise NotImplementedError
 
     def on_data(self, stream: int, payload: bytes, size: int, last: bool) -> None:
@@ -366,9 +340,3 @@ class Wire(asyncio.Protocol):
     def lost(self) -> None:
         """There is nobody left to answer."""
         raise NotImplementedError
-
-
-def _unpadded(data: bytes, start: int, end: int) -> tuple[int, int]:
-    if start == end or data[start] >= end - start:
-        raise ConnectionFaultError(frames.PROTOCOL_ERROR, "there is more padding than frame")
-    return start + 1, end - data[start]

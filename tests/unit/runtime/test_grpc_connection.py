@@ -552,3 +552,33 @@ def test_a_drain_loses_nothing(held: support.Live, engine: support.GateEngine) -
             assert client.answer(3).status == status.OK
             assert client.frame() is None
             draining.result(WAIT)
+
+
+def test_a_frame_that_does_not_come_to_its_end_ends_the_connection(sum_dir: Path) -> None:
+    with (
+        support.Live(load_model(Config(model_dir=sum_dir)), grpc_port=0, request_timeout=0.4) as live,
+        h2.connect(_port(live)) as client,
+    ):
+        client.ping()
+        client.send(frames.head(100, frames.HEADERS, frames.END_HEADERS, 1) + b"abc")
+        gone = client.end()
+    assert gone is not None
+    assert gone.code == frames.ENHANCE_YOUR_CALM
+
+
+def test_heads_of_calls_under_way_are_counted(served: support.Live) -> None:
+    assert served.server._grpc is not None
+    port = served.server._grpc._port
+    with h2.connect(_port(served)) as client:
+        for stream in range(1, 21, 2):
+            client.begin(stream, more={"x": f"{stream:010000}"})
+        client.ping()
+        assert port.received_bytes > 10 * 5_000
+        assert port.calls == 10
+        client.send(frames.rst_stream(1, frames.CANCEL))
+        client.data(3, message(_ask([1, 2, 3])))
+        assert client.answer(3).status == status.OK
+        assert port.calls == 8
+    while port.calls:
+        pass
+    assert port.received_bytes == 0

@@ -3,6 +3,7 @@
 #   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
 #   make test      lint, then unit, api and e2e tests, what is quick first (KEEP=1 leaves the cluster up)
 #   make unit      pure logic and the runtime: seconds, needs nothing
+#   make compiled  the runtime's tests again, on the package that mypyc has compiled
 #   make torch     PyTorch and TorchServe behind the runtime; the first run downloads 300 MB
 #   make api       against a real kube-apiserver
 #   make e2e       against a real node (CLUSTER=existing|kind|node)
@@ -14,7 +15,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload
+.PHONY: demo test unit compiled torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -41,6 +42,9 @@ lint:
 
 unit:
 	@$(STAGE) unit $(PYTHON_ENV) -m pytest -q tests/unit
+
+compiled:
+	@SERINUS_RUNTIME_BUILD=$$($(PYTHON_ENV) -m cluster package) $(STAGE) compiled $(PYTHON_ENV) -m pytest -q tests/unit/runtime
 
 torch:
 	@$(STAGE) torch $(PYTHON_ENV) -m pytest -q tests/pytorch

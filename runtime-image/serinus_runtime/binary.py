@@ -35,8 +35,12 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: memoryview) ->
         # Any byte may come, and only 0 and 1 are a bool.
         return reshaped(name, np.frombuffer(raw, dtype=np.uint8) != 0, shape)
     array = np.frombuffer(raw, dtype=dtype)
-    if not (array.flags.aligned and _NATIVE):
+    if not _NATIVE:
         array = array.astype(NUMPY[datatype])
+    elif not array.flags.aligned:
+        # As bytes it is one copy of memory; numpy would move unaligned elements one by one.
+        array = np.empty(count, dtype)
+        array.view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
     return reshaped(name, array, shape)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m cluster up|down|status|env|load|image|logs``."""
+"""The command line: ``python -m cluster up|down|status|env|load|image|package|logs``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from cluster import wheel
 from cluster.detect import PROVIDERS, get
 from cluster.errors import ClusterError
 from cluster.images import IMAGES
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     image = commands.add_parser("image", help="build an image of the project; prints the path of its docker archive")
     image.add_argument("name", choices=[*IMAGES, "base"])
     image.add_argument("--load", action="store_true", help="load it into the cluster, too")
+    commands.add_parser("package", help="build the runtime's own package, compiled where possible; prints its folder")
     logs = commands.add_parser("logs", help="print what a component has written")
     logs.add_argument("component")
     return top
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace, provider: Provider) -> int:
             if options.load:
                 provider.load_image(archive)
             print(archive)
+        case "package":
+            print(wheel.unpacked())
         case "logs":
             print(provider.logs(options.component), end="")
         case "status":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster import wheel
 from cluster.commands import output
 from cluster.errors import ClusterError
 from cluster.paths import REPOSITORY, cache
@@ -17,7 +18,9 @@ from cluster.progress import stage
 
 # What a Containerfile is built with: its folder, the image's name and the archive to write.
 Builder = Callable[[Path, str, Path], None]
-_IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "wheels", "build", "dist", "*.egg-info", ".*")
+_IGNORED = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", "*.so", "wheels", "wheel", "build", "dist", "*.egg-info", ".*"
+)
 _KEPT = 3
 
 
@@ -28,6 +31,8 @@ class Image:
     name: str
     context: Path
     lock: Path
+    package: bool = False
+    """True when the image gets a wheel of its own package beside those of the lock file."""
 
     @property
     def tag(self) -> str:
@@ -39,6 +44,8 @@ class Image:
         if not (self.context / "Containerfile").exists() or not self.lock.exists():
             raise ClusterError(f"image {self.name} needs {self.context / 'Containerfile'} and {self.lock}")
         state = hashlib.sha256(f"{self.tag}\n{salt}\n".encode())
+        if self.package:
+            state.update(f"{wheel.recipe()}\n".encode())
         for file in [self.lock, *files(self.context)]:
             name = file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file
             content = file.read_bytes()
@@ -47,7 +54,9 @@ class Image:
 
 
 IMAGES = {
-    "runtime": Image("runtime", REPOSITORY / "runtime-image", REPOSITORY / "requirements" / "runtime.lock"),
+    "runtime": Image(
+        "runtime", REPOSITORY / "runtime-image", REPOSITORY / "requirements" / "runtime.lock", package=True
+    ),
     "operator": Image("operator", REPOSITORY / "operator", REPOSITORY / "requirements" / "operator.lock"),
 }
 
@@ -82,6 +91,8 @@ def archive(image: Image, builder: Builder, salt: str) -> Path:
             shutil.copytree(image.context, context, ignore=_IGNORED)
             shutil.copy(image.lock, context / "requirements.lock")
             shutil.copytree(wheels(image.lock), context / "wheels", copy_function=_link)
+            if image.package:
+                shutil.copytree(wheel.wheel(), context / "wheel")
             folder.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
             partial.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The runtime beside its peers: same models, same inputs, one server at a time on core 0, load on core 1.
 
-    make bench-runtime [BENCH_PEERS=serinus,bare,fastapi] [BENCH_MODELS=trees,mlp] [BENCH_SECONDS=3] [BENCH_ROUNDS=2]
+    make bench-runtime [BENCH_PEERS=serinus,bare] [BENCH_MODELS=trees,mlp,image] [BENCH_SECONDS=2] [BENCH_ROUNDS=1]
 
 `ratio` is what one row costs ONNX Runtime when it is called in a loop in one process, one row at a time, divided by the
 CPU that the whole server used per request at 64 connections, in the same run: 1 would be a server that costs nothing,
@@ -22,13 +22,14 @@ from pathlib import Path
 
 from bench.runtime import load, models
 from bench.runtime.catalog import PEERS, Peer
-from bench.runtime.servers import CACHE, ROOT, Running, UnavailableError, free_port
+from bench.runtime.copies import copies
+from bench.runtime.pictures import OPEN_RATE, Figures, picture, story
+from bench.runtime.servers import CACHE, JSON, ROOT, Running, UnavailableError, free_port
 
 CONNECTIONS = (1, 16, 64)
-OPEN_RATE = 800.0
 _INPUTS = 2000
-Figures = dict[str, float]
-"""What one round of one peer gave, such as `rps64`, `p99_64`, `cpu64` (microseconds), `open_p99`, `mb`."""
+_IMAGES = 8
+_DEDICATED = ("litserve", "mlserver", "bentoml", "kserve", "pytriton", "rayserve", "torchserve")
 
 
 def _setting(name: str, default: str) -> str:
@@ -42,6 +43,16 @@ def _bodies(form: str) -> list[bytes]:
         return {"inputs": [{"name": "x", "shape": [1, models.FEATURES], "datatype": "FP32", "data": row}]}
 
     return [json.dumps(one(row)).encode() for row in models.rows(_INPUTS)]
+
+
+def _images() -> tuple[list[bytes], dict[str, str]]:
+    """Bodies with raw tensors, and the headers that say so. JSON is padded so that the tensor lies aligned."""
+    tensors = [image.tobytes() for image in models.images(_IMAGES)]
+    told = {"name": "x", "shape": [1, *models.IMAGE], "datatype": "FP32"}
+    head = json.dumps({"inputs": [{**told, "parameters": {"binary_data_size": len(tensors[0])}}]}).encode()
+    head += b" " * (-len(head) % 8)
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    return [head + tensor for tensor in tensors], headers
 
 
 def reference(model: Path, core: int | None) -> float:
@@ -63,7 +74,8 @@ def time_in_process(model: str) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    rows = np.array(models.rows(_INPUTS), dtype=np.float32)
+    images = session.get_inputs()[0].shape[1:] == list(models.IMAGE)
+    rows = models.images(_IMAGES) if images else np.array(models.rows(_INPUTS), dtype=np.float32)
     best = float("inf")
     for _ in range(3):
         calls, started = 0, time.process_time()
@@ -77,11 +89,15 @@ def time_in_process(model: str) -> float:
 
 def measure(peer: Peer, model: Path, seconds: float, cores: tuple[int | None, int | None]) -> Figures:
     """One round of one peer. Raises UnavailableError."""
-    bodies = _bodies(peer.body)
-    payloads = load.requests(peer.path, bodies)
+    headers = dict(JSON)
+    if model.parent.name == "image":
+        bodies, headers = _images()
+    else:
+        bodies = _bodies(peer.body)
+    payloads = load.requests(peer.path, bodies, headers)
     found: Figures = {}
     port = free_port()
-    with Running(peer, model, port, cores[0], bodies[0]) as server:
+    with Running(peer, model, port, cores[0], bodies[0], headers) as server:
         load.closed(port, payloads, 16, 1, cores[1])
         for connections in CONNECTIONS:
             before = server.cpu()
@@ -144,31 +160,22 @@ def table(reference_us: float, results: dict[str, Figures]) -> str:
     )
 
 
-def picture(results: dict[str, dict[str, Figures]], path: Path) -> None:
-    """Throughput at 64 connections and p99 at the open rate, per model."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(len(results), 2, figsize=(11, 0.5 + 3.2 * len(results)), squeeze=False)
-    for line, (model, peers) in zip(axes, results.items(), strict=True):
-        names = sorted(peers, key=lambda name: peers[name].get("rps64", 0.0))
-        colours = ["#2a6f97" if name.startswith("serinus") else "#b0b7bd" for name in names]
-        for axis, key, title in (
-            (line[0], "rps64", f"{model}: requests/s at 64 connections"),
-            (line[1], "open_p99", f"{model}: p99 ms at {OPEN_RATE:.0f}/s"),
-        ):
-            values = [peers[name].get(key, 0.0) for name in names]
-            bars = axis.barh(names, values, color=colours)
-            axis.bar_label(bars, [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values], padding=3)
-            axis.set_title(title, fontsize=10)
-            axis.set_xscale("log")
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.margins(x=0.15)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+def _compared(results: dict[str, dict[str, Figures]]) -> dict[str, float]:
+    """Requests/s at 64 connections, all features on, over those of others; and batched over one by one."""
+    found: dict[str, float] = {}
+    trees, mlp = results.get("trees", {}), results.get("mlp", {})
+    own = trees.get("serinus-log", {}).get("rps64", 0.0)
+    others = {name: trees[name].get("rps64", 0.0) for name in (*_DEDICATED, "fastapi") if name in trees}
+    if best := max((others[name] for name in _DEDICATED if name in others), default=0.0):
+        found["x_best_server"] = own / best
+    for name in ("fastapi", "torchserve"):
+        if others.get(name):
+            found[f"x_{name}"] = own / others[name]
+    if single := mlp.get("serinus-unbatched", {}).get("rps64", 0.0):
+        found["batching_gain"] = (
+            max(mlp.get(name, {}).get("rps64", 0.0) for name in ("serinus", "serinus-delay")) / single
+        )
+    return found
 
 
 def _middle(rounds: Iterable[Figures]) -> Figures:
@@ -191,7 +198,7 @@ def _wrk() -> None:
 def main() -> int:
     """Runs everything, prints the tables; the last line is for machines."""
     _wrk()
-    seconds, rounds = float(_setting("SECONDS", "3")), int(_setting("ROUNDS", "2"))
+    seconds, rounds = float(_setting("SECONDS", "2")), int(_setting("ROUNDS", "1"))
     known = {peer.name: peer for peer in PEERS}
     wanted = _setting("PEERS", ",".join(known)).split(",")
     if unknown := set(wanted) - known.keys():
@@ -199,7 +206,7 @@ def main() -> int:
     cores = _cores()
     results: dict[str, dict[str, Figures]] = {}
     result = {}
-    for name in _setting("MODELS", "trees,mlp").split(","):
+    for name in _setting("MODELS", "trees,mlp,image").split(","):
         model = models.make(name, CACHE / "models" / name)
         gathered: dict[str, list[Figures]] = defaultdict(list)
         references: list[float] = []
@@ -207,7 +214,7 @@ def main() -> int:
         for number in range(rounds):
             references.append(reference(model, cores[0]))
             for peer in (known[each] for each in wanted):
-                if peer.name in absent:
+                if peer.name in absent or name not in peer.models:
                     continue
                 try:
                     gathered[peer.name].append(measure(peer, model, seconds, cores))
@@ -232,9 +239,15 @@ def main() -> int:
                 result[f"{name}_{served}_ratio"] = f"{reference_us / figures['cpu64']:.3f}"
             for key in ("rps64", "p99_64", "open_p99"):
                 result[f"{name}_{served}_{key}"] = f"{figures.get(key, 0):.1f}"
+    result |= {key: f"{value:.2f}" for key, value in _compared(results).items()}
+    for key, value in copies().items():
+        print(f"1 MB of FP32, {key.replace('_', ' ')}: {value:.2f} copies of memory")
+        result[f"copies_{key}"] = f"{value:.2f}"
     plot = ROOT / "build" / "bench" / "runtime.png"
     if any(results.values()):
         picture({name: peers for name, peers in results.items() if peers}, plot)
+    if "serinus-unbatched" in results.get("mlp", {}):
+        story(results["mlp"], plot.with_name("runtime-batching.png"))
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.with_suffix(".json").write_text(json.dumps(results, indent=1))
     print(f"plot: {plot.relative_to(ROOT)}")

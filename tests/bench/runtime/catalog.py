@@ -20,25 +20,35 @@ class Peer:
     """A Python to make its environment with, where the project's own does not do."""
     settings: tuple[tuple[str, str], ...] = ()
     """Environment variables."""
+    models: tuple[str, ...] = ("trees", "mlp")
+    """Which of the models it serves."""
+    compiled: bool = True
+    """False: the runtime's sources as they are, for servers of this project."""
     absent: str = ""
     """Why it cannot be measured at all."""
 
 
+INFER = "/v2/models/model/infer"
+_LOG = (("SERINUS_PREDICTION_LOG", "LOGFILE"),)
 _ORT = ("onnxruntime>=1.26", "numpy>=2,<3")
 PEERS = (
-    Peer("serinus", "", "/v2/models/model/infer"),
-    Peer("serinus-log", "", "/v2/models/model/infer", settings=(("SERINUS_PREDICTION_LOG", "LOGFILE"),)),
+    Peer("serinus", "", INFER, models=("trees", "mlp", "image")),
+    Peer("serinus-log", "", INFER, settings=_LOG),
+    Peer("serinus-pure", "", INFER, compiled=False, models=("trees",)),
+    Peer("serinus-pure-log", "", INFER, compiled=False, settings=_LOG, models=("trees",)),
+    Peer("serinus-delay", "", INFER, settings=(("SERINUS_BATCH_MAX_DELAY", "3ms"),)),
+    Peer("serinus-unbatched", "", INFER, settings=(("SERINUS_BATCH_MAX_SIZE", "1"),)),
     Peer("bare", "bare.py", "/"),
     Peer("fastapi", "fastapi_app.py", "/predict", ("fastapi>=0.120", "uvicorn[standard]>=0.38", *_ORT)),
     Peer("litserve", "litserve_app.py", "/predict", ("litserve>=0.2.17", *_ORT)),
-    Peer("mlserver", "mlserver_app.py", "/v2/models/model/infer", ("mlserver>=1.7", "onnxruntime")),
+    Peer("mlserver", "mlserver_app.py", INFER, ("mlserver>=1.7", "onnxruntime")),
     Peer("bentoml", "bentoml_app.py", "/predict", ("bentoml>=1.4", *_ORT), body="bento"),
-    Peer("kserve", "kserve_app.py", "/v2/models/model/infer", ("kserve>=0.15", "onnxruntime")),
+    Peer("kserve", "kserve_app.py", INFER, ("kserve>=0.15", "onnxruntime")),
     # The Python inside Triton's Python backend is 3.11.2, and takes the standard library of the one that starts it.
     Peer(
         "pytriton",
         "pytriton_app.py",
-        "/v2/models/model/infer",
+        INFER,
         ("nvidia-pytriton>=0.7", "onnxruntime"),
         interpreter="/usr/bin/python3",
     ),

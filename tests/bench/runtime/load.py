@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +34,11 @@ class Outcome:
         return self.answered / self.seconds
 
 
-def requests(path: str, bodies: list[bytes], content_type: str = "application/json") -> list[bytes]:
+def requests(path: str, bodies: list[bytes], headers: Mapping[str, str] | None = None) -> list[bytes]:
     """The bytes on the wire, one per body."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {"Content-Type": "application/json"}).items())
     return [
-        (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        ).encode()
-        + body
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
         for body in bodies
     ]
 

@@ -1,7 +1,7 @@
-"""The two models that everybody serves: gradient-boosted trees, and a network heavy enough that batching pays.
+"""The models: gradient-boosted trees, a network heavy enough that batching pays, and one that looks at images.
 
-Both take `x` FP32 [rows, 30] and give `y` FP32 [rows, 1 or 2]. They are made from fixed seeds, without training: what a
-tree or a matrix costs does not depend on what it has learnt.
+The first two take `x` FP32 [rows, 30] and give `y` FP32 [rows, 1 or 2]; the third takes `x` FP32 [rows, 3, 224, 224].
+They are made from fixed seeds, without training: what a tree or a matrix costs does not depend on what it has learnt.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ FEATURES = 30
 TREES = 200
 DEPTH = 6
 HIDDEN = (2048, 2048, 2048)
+IMAGE = (3, 224, 224)
+_CHANNELS = (16, 32, 64, 128)
 
 
 def make(name: str, directory: Path) -> Path:
-    """`model.onnx` of `name` ("trees" or "mlp") in `directory`; nothing is done when it is there."""
+    """`model.onnx` of `name` ("trees", "mlp" or "image") in `directory`; nothing is done when it is there."""
     path = directory / "model.onnx"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        graph = {"trees": _trees, "mlp": _mlp}[name]()
+        graph = {"trees": _trees, "mlp": _mlp, "image": _image}[name]()
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
         partial = path.with_suffix(".part")
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(partial))
@@ -39,8 +41,13 @@ def rows(count: int, seed: int = 7) -> list[list[float]]:
     return made
 
 
-def _graph(nodes: list[Any], width: int, constants: list[Any]) -> Any:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, FEATURES])
+def images(count: int, seed: int = 7) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Images of noise."""
+    return np.random.default_rng(seed).random((count, *IMAGE), dtype=np.float32)
+
+
+def _graph(nodes: list[Any], width: int, constants: list[Any], inputs: tuple[int, ...] = (FEATURES,)) -> Any:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, *inputs])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, width])
     return helper.make_graph(nodes, "bench", [x], [y], constants)
 
@@ -95,3 +102,26 @@ def _mlp() -> Any:
             last = f"r{index}"
     nodes.append(helper.make_node("Softmax", [last], ["y"], axis=1))
     return _graph(nodes, 2, constants)
+
+
+def _image() -> Any:
+    """Four convolutions with a stride of two, the mean of what is left, and ten classes: about 60 million products."""
+    random = np.random.default_rng(3)
+    nodes: list[Any] = []
+    constants: list[Any] = []
+    last, deep = "x", IMAGE[0]
+    for index, channels in enumerate(_CHANNELS):
+        weights = random.normal(0, (2 / (9 * deep)) ** 0.5, (channels, deep, 3, 3)).astype(np.float32)
+        constants.append(onnx.numpy_helper.from_array(weights, f"w{index}"))
+        convolution = helper.make_node("Conv", [last, f"w{index}"], [f"c{index}"], strides=[2, 2], pads=[1, 1, 1, 1])
+        nodes += [convolution, helper.make_node("Relu", [f"c{index}"], [f"r{index}"])]
+        last, deep = f"r{index}", channels
+    weights = random.normal(0, 0.1, (deep, 10)).astype(np.float32)
+    constants.append(onnx.numpy_helper.from_array(weights, "w"))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=1),
+    ]
+    return _graph(nodes, 10, constants, IMAGE)

@@ -13,14 +13,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from bench.runtime.catalog import Peer
+from cluster import wheel
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("SERINUS_CACHE") or Path.home() / ".cache" / "serinus") / "bench"
+JSON = {"Content-Type": "application/json"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -62,12 +65,15 @@ def _maker(peer: Peer) -> str:
 class Running:
     """A server of `peer` with `model` on `port`, ready when the block is entered."""
 
-    def __init__(self, peer: Peer, model: Path, port: int, core: int | None, probe: bytes) -> None:
+    def __init__(
+        self, peer: Peer, model: Path, port: int, core: int | None, probe: bytes, headers: Mapping[str, str] = JSON
+    ) -> None:
         self._peer = peer
         self._model = model
         self._port = port
         self._core = core
         self._probe = probe
+        self._headers = dict(headers)
         self._process: subprocess.Popen[bytes]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -86,7 +92,7 @@ class Running:
         if self._peer.name.startswith("serinus"):
             command = [str(python), "-m", "serinus_runtime", "serve"]
             environment |= {
-                "PYTHONPATH": str(ROOT / "runtime-image"),
+                "PYTHONPATH": str(wheel.unpacked() if self._peer.compiled else ROOT / "runtime-image"),
                 "SERINUS_HOST": "127.0.0.1",
                 "SERINUS_HTTP_PORT": str(self._port),
                 "SERINUS_METRICS_PORT": str(self._port + 1),
@@ -120,7 +126,7 @@ class Running:
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 break
-            request = urllib.request.Request(url, self._probe, {"Content-Type": "application/json"})
+            request = urllib.request.Request(url, self._probe, self._headers)
             try:
                 with urllib.request.urlopen(request, timeout=5) as answer:
                     if answer.status == 200:

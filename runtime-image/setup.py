@@ -1,0 +1,41 @@
+"""With SERINUS_COMPILE=1 the request path is compiled (mypyc, a C compiler and Python's headers are needed); else not.
+
+The Python files are in the wheel either way: another Python than the one that it was compiled for runs them instead.
+"""
+
+from __future__ import annotations
+
+import os
+
+from setuptools import setup
+
+# What every request goes through. Classes that msgspec decodes into stay out: mypyc drops what it needs to know.
+COMPILED = (
+    "app",
+    "batching",
+    "costs",
+    "fastjson",
+    "http/exchange",
+    "http/heads",
+    "http/protocol",
+    "http/site",
+    "inference",
+    "metrics",
+    "oip",
+    "predictionlog",
+    "state",
+    "statistics",
+    "tickets",
+)
+
+modules = []
+if os.environ.get("SERINUS_COMPILE") == "1":
+    from mypyc.build import mypycify
+
+    modules = mypycify(
+        ["--strict", *(f"serinus_runtime/{name}.py" for name in COMPILED)],
+        opt_level="3",
+        debug_level="0",
+        group_name="serinus_runtime",
+    )
+setup(ext_modules=modules)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 # What every request goes through. Classes that msgspec decodes into stay out: mypyc drops what it needs to know.
 COMPILED = (
@@ -38,4 +38,5 @@ if os.environ.get("SERINUS_COMPILE") == "1":
         debug_level="0",
         group_name="serinus_runtime",
     )
+    modules.append(Extension("serinus_runtime._fast", ["serinus_runtime/_fast.c"], extra_compile_args=["-O3"]))
 setup(ext_modules=modules)

@@ -15,6 +15,7 @@ import numpy as np
 
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature
+from serinus_runtime.fast import floats
 from serinus_runtime.plainforms import decode
 
 _FORMATS = {"FP32": "f", "FP64": "d"}
@@ -23,12 +24,38 @@ _MAX_ELEMENTS = 4096
 
 
 _encoder = msgspec.json.Encoder()
+_DATA = b'"data":'
+_PREFIX_BYTES = 512
+_SUFFIX_BYTES = 512
+_FORMS = 128
+_PATIENCE = 4096
+"""So many requests are looked at for what surrounds their numbers: clients that put an id into each gain nothing."""
 Read = tuple[str | None, dict[str, Array], int]
 """Request id, inputs, rows."""
 
 
+class _Form:
+    """What surrounds the numbers of a request, and what it means."""
+
+    __slots__ = ("array_shape", "count", "dtype", "id", "name", "rows", "suffix", "wide")
+
+    def __init__(self, request_id: str | None, name: str, array: Array, rows: int, suffix: bytes) -> None:
+        self.id = request_id
+        self.name = name
+        self.array_shape = array.shape
+        self.dtype = array.dtype
+        self.count = array.size
+        self.wide = array.dtype.itemsize == 8
+        self.rows = rows
+        self.suffix = suffix
+
+
 class FastReader:
-    """Reads what it can for one model; `usable` is False where that is nothing."""
+    """Reads what it can for one model; `usable` is False where that is nothing.
+
+    Clients send bodies that differ in nothing but the numbers. What stands before and behind them is decoded once;
+    after that, equal bytes around a list of as many numbers mean an equal request with other numbers.
+    """
 
     def __init__(self, signature: Signature) -> None:
         self._batched = signature.batched
@@ -36,10 +63,45 @@ class FastReader:
             spec.name: (spec.datatype, spec.shape, NUMPY[spec.datatype], _FORMATS.get(spec.datatype, ""))
             for spec in signature.inputs
         }
+        self._forms: dict[bytes, _Form] = {}
+        self._patience = _PATIENCE
         self.usable = bool(self._specs) and all(spec.datatype in _FORMATS for spec in signature.inputs)
 
     def read(self, body: bytes) -> Read | None:
         """The request in `body`, or None when the full codec must look at it."""
+        at = body.find(_DATA, 0, _PREFIX_BYTES)
+        start = body.find(b"[", at + len(_DATA), at + len(_DATA) + 2) if at > 0 else -1
+        if start > 0:
+            form = self._forms.get(body[:start])
+            if form is not None and (found := floats(body, start, form.count, form.wide)) is not None:
+                data, end = found
+                if body[end:] == form.suffix:
+                    array: Array = np.ndarray(form.array_shape, form.dtype, data)
+                    return form.id, {form.name: array}, form.rows
+        read = self._decoded(body)
+        if start > 0 and read is not None and len(read[1]) == 1 and self._patience > 0:
+            self._learn(body, start, read)
+        return read
+
+    def _learn(self, body: bytes, start: int, read: Read) -> None:
+        """Keeps what surrounds the numbers at `start`, if it is certain that they are the tensor's.
+
+        The key `data` is nowhere else, and nothing is written with backslashes.
+        """
+        self._patience -= 1
+        request_id, inputs, rows = read
+        ((name, array),) = inputs.items()
+        found = floats(body, start, array.size, array.dtype.itemsize == 8)
+        if found is None or found[0] != array.tobytes():
+            return
+        prefix, suffix = body[:start], body[found[1] :]
+        if len(suffix) > _SUFFIX_BYTES or (prefix + suffix).count(b'"data"') != 1 or b"\\" in prefix + suffix:
+            return
+        if len(self._forms) >= _FORMS:
+            self._forms.clear()
+        self._forms[prefix] = _Form(request_id, name, array, rows, suffix)
+
+    def _decoded(self, body: bytes) -> Read | None:
         try:
             request = decode(body)
             given = request.inputs
@@ -99,12 +161,8 @@ class Writer:
             parts += (b',"id":', _encoder.encode(request_id))
         before = b',"outputs":['
         for name, array in zip(names, results, strict=True):
-            parts += (
-                before,
-                self._heads[name],
-                _shape(array.shape),
-                _encoder.encode(array.ravel().tolist()),
-            )
+            values = [array.item()] if array.size == 1 else array.ravel().tolist()
+            parts += (before, self._heads[name], _shape(array.shape), _encoder.encode(values))
             before = b"},"
         parts.append(b"}]}" if names else b',"outputs":[]}')
         return b"".join(parts)

@@ -25,6 +25,7 @@ SOURCE = REPOSITORY / "runtime-image"
 _PYTHON = (3, 11)
 """Of the image. What is compiled for another one is not looked at there."""
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "build", "dist", "wheels", "wheel", ".*")
+_NOT_CODE = ("README.md", "Containerfile")
 _KEPT = 4
 
 
@@ -89,6 +90,8 @@ def _compiler() -> dict[str, str]:
 def _digest(made: str) -> str:
     state = hashlib.sha256(f"{made}\n{sys.version}\n".encode())
     for file in _files(SOURCE):
+        if file.name in _NOT_CODE:
+            continue
         content = file.read_bytes()
         state.update(f"{file.relative_to(SOURCE)}\n{len(content)}\n".encode() + content)
     return state.hexdigest()[:20]

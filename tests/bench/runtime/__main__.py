@@ -61,7 +61,7 @@ def reference(model: Path, core: int | None) -> float:
     command = [sys.executable, "-c", code, str(model)]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'runtime-image'}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     return float(done.stdout)
 

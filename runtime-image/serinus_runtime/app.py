@@ -59,6 +59,8 @@ class InferenceApp:
             b"/v1/models": self._old_models,
             old: self._old_status,
             old_version: self._old_status,
+            model + b"/stream": self._stream,
+            versioned + b"/stream": self._stream,
             **dict.fromkeys(documents.paths(name, version), self._document),
         }
 
@@ -127,6 +129,11 @@ class InferenceApp:
             path = exchange.path
             content_type, body = model.documents[unquote_to_bytes(path) if b"%" in path else path]
             exchange.respond(200, body, content_type)
+
+    def _stream(self, exchange: Exchange) -> None:
+        from serinus_runtime.conversation import converse
+
+        converse(exchange, self.handle, exchange.path.removesuffix(b"stream") + b"infer")
 
     def _stats(self, exchange: Exchange) -> None:
         model = self._state.model

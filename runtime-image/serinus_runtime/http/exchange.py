@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serinus_runtime.http.streaming import Producer, Stream, Successor
+
+if TYPE_CHECKING:
+    from serinus_runtime.http.site import Site
 
 JSON = b"application/json"
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -20,6 +23,13 @@ def status_line(status: int, phrase: bytes = b"") -> bytes:
 class Connection(Protocol):
     """What an exchange can ask of its connection beyond one whole answer."""
 
+    @property
+    def site(self) -> Site:
+        """What it shares with the other connections of its port."""
+
+    def known_id(self, exchange: Exchange) -> bytes:
+        """See `Exchange.known_id`."""
+
     def answer_raw(self, exchange: Exchange, status: bytes, headers: bytes, body: bytes) -> None:
         """See `Exchange.respond_raw`."""
 
@@ -28,7 +38,7 @@ class Connection(Protocol):
     ) -> Stream | None:
         """See `Exchange.stream`."""
 
-    def take_over(self, exchange: Exchange, head: bytes, successor: Successor) -> bool:
+    def take_over(self, exchange: Exchange, headers: bytes, successor: Successor) -> bool:
         """See `Exchange.take_over`."""
 
 
@@ -37,12 +47,12 @@ class Exchange:
     `stream` or `take_over` where it comes from a connection."""
 
     __slots__ = (
-        "_connection",
         "_on_answer",
         "answer",
         "body",
         "cancel_on_eof",
         "close",
+        "connection",
         "headers",
         "http_10",
         "keep_alive_10",
@@ -61,7 +71,7 @@ class Exchange:
         connection: Connection | None = None,
     ) -> None:
         self._on_answer = on_answer
-        self._connection = connection
+        self.connection = connection
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
@@ -91,24 +101,29 @@ class Exchange:
         """Answers; `headers` are whole lines, each ended by CRLF."""
         self._on_answer(self, status, body, content_type, headers)
 
+    def known_id(self) -> bytes:
+        """What the answer will call the request; for those who must know before it is answered."""
+        assert self.connection is not None
+        return self.connection.known_id(self)
+
     def respond_raw(self, status: bytes, headers: bytes, body: bytes) -> None:
         """Answers with a status line and header lines as they are, with the common ones added; `headers` says how long
         the body is, where an answer of this kind says so."""
-        assert self._connection is not None
-        self._connection.answer_raw(self, status, headers, body)
+        assert self.connection is not None
+        self.connection.answer_raw(self, status, headers, body)
 
     def stream(self, producer: Producer, status: bytes, headers: bytes, length: int | None = None) -> Stream | None:
         """Begins an answer whose body comes in pieces; None: the client is gone, and so is the producer's duty.
 
         `status` is the whole line, `headers` whole lines without lengths, `length` that of the body where it is known.
         """
-        assert self._connection is not None
-        return self._connection.stream(self, producer, status, headers, length)
+        assert self.connection is not None
+        return self.connection.stream(self, producer, status, headers, length)
 
-    def take_over(self, head: bytes, successor: Successor) -> bool:
-        """Answers with `head`, whole, and gives the connection to `successor`. False: the client is gone."""
-        assert self._connection is not None
-        return self._connection.take_over(self, head, successor)
+    def take_over(self, headers: bytes, successor: Successor) -> bool:
+        """Answers 101 with `headers`, whole lines, and gives the connection away. False: the client is gone."""
+        assert self.connection is not None
+        return self.connection.take_over(self, headers, successor)
 
 
 class Application(Protocol):

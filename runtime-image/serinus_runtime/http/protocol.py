@@ -74,6 +74,11 @@ class HttpProtocol:
         self._held = b""
         self._successor: Successor | None = None
 
+    @property
+    def site(self) -> Site:
+        """What it shares with the other connections of its port."""
+        return self._site
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -384,26 +389,29 @@ class HttpProtocol:
         if self._active and self._active[0] is exchange:
             self._flush()
 
-    def _head(self, exchange: Exchange, status: bytes, headers: bytes, lengths: bytes) -> bytes:
-        site = self._site
-        if site.closing:
+    def _ending(self, exchange: Exchange) -> bytes:
+        """The header line that says whether the connection ends with this answer."""
+        if self._site.closing:
             exchange.close = True
-        ending = b""
         if exchange.close:
-            ending = b"connection: close\r\n"
-        elif exchange.keep_alive_10:
-            ending = b"connection: keep-alive\r\n"
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if exchange.keep_alive_10 else b""
+
+    def _head(self, exchange: Exchange, status: bytes, headers: bytes, more: bytes) -> bytes:
+        request_id = self.known_id(exchange)
+        return b"".join((status, self._site.headers, b"x-request-id: ", request_id, b"\r\n", headers, more, b"\r\n"))
+
+    def known_id(self, exchange: Exchange) -> bytes:
+        """The request's id, given by the client or made."""
         if not exchange.request_id:
-            exchange.request_id = site.request_id(exchange.headers.get(b"x-request-id"))
-        return b"".join(
-            (status, site.headers, b"x-request-id: ", exchange.request_id, b"\r\n", headers, lengths, ending, b"\r\n")
-        )
+            exchange.request_id = self._site.request_id(exchange.headers.get(b"x-request-id"))
+        return exchange.request_id
 
     def answer_raw(self, exchange: Exchange, status: bytes, headers: bytes, body: bytes) -> None:
         """Sends a whole answer; `headers` says how long its body is, where an answer of this kind says so."""
         if self._closed or exchange.answer is not None:
             return
-        exchange.answer = self._head(exchange, status, headers, b"") + body
+        exchange.answer = self._head(exchange, status, headers, self._ending(exchange)) + body
         exchange.on_gone = None
         if self._active and self._active[0] is exchange:
             self._flush()
@@ -422,7 +430,7 @@ class HttpProtocol:
             lengths = b"content-length: %d\r\n" % length
         silent = exchange.method == b"HEAD"
         exchange.streamed = stream = Stream(self, exchange, producer, length, chunked=chunked, silent=silent)
-        exchange.answer = self._head(exchange, status, headers, lengths)
+        exchange.answer = self._head(exchange, status, headers, lengths + self._ending(exchange))
         exchange.on_gone = None
         if self._active and self._active[0] is exchange:
             self._flush()
@@ -456,11 +464,11 @@ class HttpProtocol:
             return
         self._end(exchange)
 
-    def take_over(self, exchange: Exchange, head: bytes, successor: Successor) -> bool:
+    def take_over(self, exchange: Exchange, headers: bytes, successor: Successor) -> bool:
         """Ends HTTP on this connection: `successor` has it from now on."""
         if self._closed or self._upgrading is not exchange or exchange.answer is not None:
             return False
-        exchange.answer = head
+        exchange.answer = head = self._head(exchange, STATUS_LINES[101], headers, b"connection: Upgrade\r\n")
         exchange.on_gone = None
         self._upgrading = None
         self._active.clear()
@@ -469,6 +477,7 @@ class HttpProtocol:
         site = self._site
         site.connections.discard(self)
         site.connections.add(successor)
+        successor.leave = lambda: site.connections.discard(successor)
         self._transport.write(head)
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ class Successor(asyncio.Protocol):
 
     deadline: float = float("inf")
     """When `on_deadline` is due, in seconds of time.monotonic."""
+    leave: Callable[[], None] | None = None
+    """What tells the site that the connection is gone."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone. Whoever overrides this calls it."""
+        if self.leave is not None:
+            self.leave()
 
     def on_deadline(self) -> None:
         """Called by the sweep, about every second, when the deadline has passed."""

@@ -12,6 +12,7 @@ import msgspec
 from serinus_runtime.durations import parse_duration
 from serinus_runtime.engine.onnxoptions import OnnxOptions, read_options
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.proxy.models import parse_models
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
@@ -77,6 +78,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     claim_dir: Path = Path("/mnt/pvc")
     max_model_bytes: int = 64 << 30
     fetch_timeout: float = 1800.0
+    proxy_url: str = "http://127.0.0.1:9000"
+    proxy_concurrency: int = 64
+    proxy_timeout: float = 60.0
+    proxy_idle_timeout: float = 600.0
+    proxy_health: str = ""
+    proxy_paths: tuple[str, ...] = ()
+    proxy_models: tuple[tuple[str, str], ...] = ()
+    max_tokens: int = 0
+    drain_timeout: float = 25.0
     termination_log: str = TERMINATION_LOG
 
 
@@ -159,6 +169,15 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         claim_dir=read("CLAIM_DIR", Path, base.claim_dir),
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
         fetch_timeout=read("FETCH_TIMEOUT", _duration(0.1, 604800), base.fetch_timeout),
+        proxy_url=read("PROXY_URL", str.strip, base.proxy_url),
+        proxy_concurrency=read("PROXY_CONCURRENCY", _whole(1, 100_000), base.proxy_concurrency),
+        proxy_timeout=read("PROXY_TIMEOUT", _duration(0.01, 86400), base.proxy_timeout),
+        proxy_idle_timeout=read("PROXY_IDLE_TIMEOUT", _duration(0.1, 604800), base.proxy_idle_timeout),
+        proxy_health=read("PROXY_HEALTH", _path, base.proxy_health),
+        proxy_paths=read("PROXY_PATHS", _paths, base.proxy_paths),
+        proxy_models=read("PROXY_MODELS", parse_models, base.proxy_models),
+        max_tokens=read("MAX_TOKENS", _whole(0, 1_000_000_000), base.max_tokens),
+        drain_timeout=read("DRAIN_TIMEOUT", _duration(0, 86400), base.drain_timeout),
         termination_log=read("TERMINATION_LOG", str, base.termination_log),
     )
 
@@ -190,6 +209,16 @@ def _duration(low: float, high: float) -> Callable[[str], float]:
         return seconds
 
     return parse
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is not a path: write one such as /health")
+    return text
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    return tuple(_path(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _share(text: str) -> float:

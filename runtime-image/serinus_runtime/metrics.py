@@ -37,7 +37,9 @@ def _text(edge: float) -> str:
     return text
 
 
-class _Histogram:
+class Histogram:
+    """Counts of values by buckets, without locks."""
+
     __slots__ = ("_counts", "_edges", "_sum")
 
     def __init__(self, edges: Iterable[float]) -> None:
@@ -46,10 +48,12 @@ class _Histogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
+        """Counts a value."""
         self._counts[bisect_left(self._edges, value)] += 1
         self._sum += value
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Tells what was counted."""
         edges = [*(_text(edge) for edge in self._edges), "+Inf"]
         family.add_metric(labels, list(zip(edges, accumulate(self._counts), strict=True)), self._sum)
 
@@ -69,9 +73,9 @@ class Metrics(Collector):
         self._slo = slo_latency
         self._codes: dict[int, int] = {200: 0}
         self._slow = 0
-        self._duration = _Histogram((*_DURATION_EDGES, slo_latency))
-        self._batch = _Histogram((*(float(1 << n) for n in range(max_batch.bit_length())), float(max_batch)))
-        self._stages = {stage: _Histogram(_STAGE_EDGES) for stage in STAGES}
+        self._duration = Histogram((*_DURATION_EDGES, slo_latency))
+        self._batch = Histogram((*(float(1 << n) for n in range(max_batch.bit_length())), float(max_batch)))
+        self._stages = {stage: Histogram(_STAGE_EDGES) for stage in STAGES}
         self.rejected: dict[str, int] = dict.fromkeys(REJECTIONS, 0)
         self.inflight = 0
         self.load_seconds = 0.0
@@ -87,7 +91,7 @@ class Metrics(Collector):
         self.observe_decode = self._stages["decode"].observe
         self.observe_queue = self._stages["queue"].observe
         self.observe_encode = self._stages["encode"].observe
-        self._observe_infer = self._stages["infer"].observe
+        self.observe_infer = self._stages["infer"].observe
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -103,7 +107,7 @@ class Metrics(Collector):
     def batch(self, rows: int, seconds: float) -> None:
         """One batch of `rows` rows took the engine `seconds`."""
         self._batch.observe(rows)
-        self._observe_infer(seconds)
+        self.observe_infer(seconds)
 
     def loaded(self, *, model: str, digest: str, runtime: str, seconds: float) -> None:
         """The model was verified, loaded and warmed up in `seconds`."""

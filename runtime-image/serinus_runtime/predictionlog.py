@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -101,7 +101,7 @@ class PredictionLog:
         self._columns = columns or {}
         self._lines = lines
         self._size = size
-        self._waiting: deque[tuple[bytes | Prediction, int]] = deque()
+        self._waiting: deque[tuple[bytes | Prediction | Callable[[], bytes], int]] = deque()
         self._added = 0
         self._taken = 0
         self._failed = 0
@@ -143,6 +143,23 @@ class PredictionLog:
         waiting.append((item, size))
         if not self._wake.is_set():
             self._wake.set()
+
+    def put(self, request_id: bytes, line: bytes | Callable[[], bytes], size: int) -> None:
+        """Takes a line that was made elsewhere, or what makes it and keeps `size` bytes until then. Never blocks."""
+        if self._below is not None and zlib.crc32(request_id) >= self._below:
+            return
+        if len(self._waiting) >= self._lines or self._added - self._taken + size > self._size:
+            self.dropped += 1
+            return
+        self._added += size
+        self._waiting.append((line, size))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    @property
+    def tail(self) -> bytes:
+        """The end of every line, from the comma on: who answered."""
+        return self._tail
 
     def __len__(self) -> int:
         """Lines that wait."""
@@ -227,7 +244,9 @@ class PredictionLog:
                 item, held = waiting.popleft()
                 self._taken += held
                 try:
-                    lines.append(item if isinstance(item, bytes) else self.line(item))
+                    if isinstance(item, Prediction):
+                        item = self.line(item)
+                    lines.append(item if isinstance(item, bytes) else item())
                     size += len(lines[-1])
                 except Exception as error:
                     self._trouble(1, error)

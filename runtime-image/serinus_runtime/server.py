@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +30,7 @@ from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.friendly import Predict, PredictV1
-from serinus_runtime.http import Limits, Site, connection
+from serinus_runtime.http import Application, Limits, Site, connection
 from serinus_runtime.http.site import header_line
 from serinus_runtime.identity import Identity
 from serinus_runtime.listening import refuse_new
@@ -44,13 +44,15 @@ from serinus_runtime.warmup import measure, warm_up
 
 if TYPE_CHECKING:
     from serinus_runtime.grpc.endpoint import Endpoint
+    from serinus_runtime.proxy.beside import Beside
 
+PROXY = "proxy"
+"""What SERINUS_ENGINE says for an engine in a container beside this one."""
 _BACKLOG = 2048
 _LAST_REQUESTS_SECONDS = 0.25
 """How long connections stay open once nothing new is accepted, for requests that are already on the wire."""
 _HANDSHAKE_SECONDS = 0.05
 """For handshakes that had begun when new ones were stopped."""
-_FINISH_SECONDS = 25.0
 _GRPC = 2
 """Where the gRPC port is among the listening ones."""
 _STRING_WEIGHT = 12
@@ -105,7 +107,13 @@ class Server:
             request_seconds=config.request_timeout,
             keep_alive_seconds=config.keep_alive,
         )
-        app = InferenceApp(config.model_name, config.model_version, self.state, self.metrics)
+        self._beside: Beside | None = None
+        app: Application = InferenceApp(config.model_name, config.model_version, self.state, self.metrics)
+        if config.engine == PROXY:
+            from serinus_runtime.proxy.beside import Beside
+
+            self._beside = Beside(config, self.state, self.metrics)
+            app = self._beside.app
         self._site = Site(app, limits, self._headers(config.model_digest))
         self._metrics_site = Site(MetricsApp(self.state, self.metrics), Limits(connections=256, body_bytes=0))
         self._sockets: list[socket.socket] = []
@@ -115,7 +123,7 @@ class Server:
         self._engine: Engine | None = None
         self._drift: DriftMonitor | None = None
         self._grpc: Endpoint | None = None
-        if config.grpc_port is not None:
+        if config.grpc_port is not None and self._beside is None:
             from serinus_runtime.grpc.endpoint import Endpoint
 
             self._grpc = Endpoint(config, self.state, self.metrics)
@@ -183,7 +191,27 @@ class Server:
     async def load(self) -> None:
         """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
         loop = asyncio.get_running_loop()
-        self.serve(await loop.run_in_executor(None, load_model, self._config))
+        if self._beside is not None:
+            await self._open_beside(self._beside)
+        else:
+            self.serve(await loop.run_in_executor(None, load_model, self._config))
+
+    async def _open_beside(self, beside: Beside) -> None:
+        """Takes the engine beside us into service, as soon as it is ready."""
+        config, started, digest = self._config, time.monotonic(), ""
+        if config.model_digest or config.model_dir.is_dir():
+            loop = asyncio.get_running_loop()
+            digest = await loop.run_in_executor(None, verify, config.model_dir, config.model_digest)
+        self._site.set_common_headers(self._headers(digest))
+        if config.prediction_log != predictionlog.OFF:
+            beside.record(self._open_prediction_log(digest, beside.runtime, {}))
+        await beside.open()
+        seconds = time.monotonic() - started
+        self.metrics.loaded(
+            model=config.model_name, digest=digest or "unknown", runtime=beside.runtime, seconds=seconds
+        )
+        logs.event("info", "ready", model=config.model_name, version=config.model_version, digest=digest,
+                   engine=config.proxy_url, seconds=round(seconds, 3))  # fmt: skip
 
     def serve(self, loaded: Loaded) -> None:
         """Takes a warm model into service: ready from now on."""
@@ -229,7 +257,7 @@ class Server:
                 config.response_cache, config.response_cache_ttl, time.monotonic
             )
         if config.prediction_log != predictionlog.OFF:
-            self._open_prediction_log(loaded)
+            self._open_prediction_log(loaded.digest, loaded.engine.runtime, loaded.about.columns)
         self.state.alive = lambda: runner.alive() and engine.alive()
         self.state.engine_ready = engine.ready
         signature, about = loaded.signature, loaded.about
@@ -259,16 +287,18 @@ class Server:
             batched=loaded.signature.batched, seconds=round(loaded.seconds, 3),
         )  # fmt: skip
 
-    def _open_prediction_log(self, loaded: Loaded) -> None:
+    def _open_prediction_log(
+        self, digest: str, runtime: str, columns: Mapping[str, Sequence[str]]
+    ) -> predictionlog.PredictionLog:
         config = self._config
         self.state.predictions = log = predictionlog.PredictionLog(
             open_sink(config),
             Identity(
                 model=config.model_name,
                 version=config.model_version,
-                digest=loaded.digest,
+                digest=digest,
                 preprocessing=predictionlog.preprocessing_hash(config.model_dir),
-                runtime=f"serinus-runtime-{__version__} {loaded.engine.runtime}",
+                runtime=f"serinus-runtime-{__version__} {runtime}",
                 revision=config.revision,
                 namespace=config.namespace,
                 deployment=config.deployment,
@@ -276,9 +306,10 @@ class Server:
             sample=config.prediction_log_sample,
             payloads=config.prediction_log_payloads,
             redact=config.prediction_log_redact,
-            columns=loaded.about.columns,
+            columns=columns,
         )
         self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
+        return log
 
     async def drain(self, delay: float) -> None:
         """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
@@ -296,7 +327,7 @@ class Server:
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         self.state.refusing = True
         self._close_idle()
-        until = time.monotonic() + _FINISH_SECONDS
+        until = time.monotonic() + self._config.drain_timeout
         while self._connections() and time.monotonic() < until:
             await asyncio.sleep(0.01)
             self._close_idle()
@@ -336,6 +367,8 @@ class Server:
                 each.abort()
         if self._grpc is not None:
             self._grpc.abort()
+        if self._beside is not None:
+            await self._beside.close()
         if self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         if self._drift is not None:

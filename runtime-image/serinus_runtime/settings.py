@@ -49,6 +49,15 @@ TEXTS = {
     "drift_window": "half-life of the counts",
     "drift_sample": "share of the batches looked at",
     "drain_delay": "time between SIGTERM and the end of accepting",
+    "drain_timeout": "longest wait for requests and streams under way after that",
+    "proxy_url": "engine proxy: where the engine beside this server listens",
+    "proxy_concurrency": "engine proxy: requests that are with the engine at most; more wait",
+    "proxy_timeout": "engine proxy: to the head of an answer, and between two pieces of it",
+    "proxy_idle_timeout": "engine proxy: a WebSocket through which nothing passes for so long is ended",
+    "proxy_health": "engine proxy: path that answers 200 when the engine is ready; the usual ones when empty",
+    "proxy_paths": "engine proxy: paths, with *, that count as inference even with GET",
+    "proxy_models": "engine proxy: names that OpenAI's clients may use, name=name-in-the-engine; * is any",
+    "max_tokens": "engine proxy: tokens that an OpenAI request may ask for; 0: any number",
     "claim_dir": "where the claim of a pvc:// address is mounted",
     "max_model_bytes": "size of a model, for fetch",
     "fetch_timeout": "time for a whole fetch",
@@ -75,4 +84,4 @@ def _default(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 20 and value % (1 << 20) == 0:
         return f"{value >> 20}Mi"
-    return str(value)
+    return "" if value == () else str(value)

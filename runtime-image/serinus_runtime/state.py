@@ -43,10 +43,14 @@ class State:
         """True once the drain delay is over: requests that still arrive are answered 503."""
         self.alive: Callable[[], bool] = lambda: True
         self.engine_ready: Callable[[], bool] = lambda: True
+        self.fronted: Callable[[], bool] | None = None
+        """Whether the engine beside us is ready, where it is one of those."""
 
     @property
     def ready(self) -> bool:
         """True after warm-up and before the drain."""
+        if self.fronted is not None:
+            return not self.draining and self.fronted()
         return self.model is not None and not self.draining and self.alive() and self.engine_ready()
 
 

@@ -42,7 +42,7 @@ def choose(directory: Path, wanted: str) -> str:
         if wanted not in KINDS:
             raise FailureError(
                 Reason.INVALID_CONFIG,
-                f"SERINUS_ENGINE: there is no engine {wanted!r}; write {AUTO}, {', '.join(KINDS)}",
+                f"SERINUS_ENGINE: there is no engine {wanted!r}; write {AUTO}, {', '.join(KINDS)} or proxy",
             )
         return wanted
     found = [name for name, kind in KINDS.items() if any(any(directory.glob(pattern)) for pattern in kind.patterns)]

@@ -363,7 +363,7 @@ def test_upgrades_are_granted_or_not_and_lose_no_byte(answer: str, cut: int, beh
         if answer.startswith("declined"):
             exchange.respond(404, b"no")
         else:
-            assert exchange.take_over(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Shout())
+            assert exchange.take_over(b"upgrade: shouting\r\n", Shout())
 
     def handle(exchange: Exchange) -> None:
         if not exchange.upgrade:
@@ -393,7 +393,9 @@ def test_upgrades_are_granted_or_not_and_lose_no_byte(answer: str, cut: int, beh
         assert b" 404 " in text
         assert text.endswith(b"/next")
     else:
-        assert text.endswith(b"HTTP/1.1 101 Switching Protocols\r\n\r\nHELLO")
+        head, _, rest = text.partition(b"HTTP/1.1 101 Switching Protocols\r\n")[2].partition(b"\r\n\r\n")
+        assert rest == b"HELLO"
+        assert {b"upgrade: shouting", b"connection: Upgrade", b"x-test: yes"} < set(head.split(b"\r\n"))
 
 
 def test_thousands_of_declined_upgrades_in_one_go() -> None:

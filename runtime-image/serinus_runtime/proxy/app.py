@@ -1,0 +1,55 @@
+"""The port of a server whose engine runs beside it: health is ours, everything else is the engine's."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from serinus_runtime import logs
+from serinus_runtime.http import Exchange
+from serinus_runtime.proxy.passage import Desk, Passage
+
+_UNCOUNTED = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_REFUSALS = {413: "too_large", 429: "queue_full"}
+_LIVE, _READY = b"/v2/health/live", b"/v2/health/ready"
+
+
+class ProxyApp:
+    """Passes requests on. All but GET, HEAD and OPTIONS count as inference requests, and what the settings name."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answers one request, now or later."""
+        path = exchange.path
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        try:
+            if path in (_LIVE, _READY) and exchange.method in (b"GET", b"HEAD"):
+                self._health(exchange, "live" if path == _LIVE else "ready")
+            elif exchange.method == b"TRACE":
+                exchange.respond(405, b'{"error":"TRACE is not passed on"}')
+            else:
+                Passage(self._desk, exchange, path, counted=self._counted(exchange.method, path)).start()
+        except Exception as error:
+            logs.event("error", "a request failed", path=path.decode("latin-1"), error=repr(error))
+            exchange.respond(500, b'{"error":"internal error"}')
+
+    def refused(self, target: bytes, status: int) -> None:
+        """Counts what the connection refused by itself."""
+        if target and target.partition(b"?")[0] not in (_LIVE, _READY):
+            self._desk.metrics.rejected[_REFUSALS.get(status, "invalid")] += 1
+            self._desk.metrics.answered(status, 0.0)
+
+    def _counted(self, method: bytes, path: bytes) -> bool:
+        if method not in _UNCOUNTED:
+            return True
+        pattern = self._desk.settings.counted
+        return pattern is not None and pattern.fullmatch(path) is not None
+
+    def _health(self, exchange: Exchange, what: str) -> None:
+        state = self._desk.state
+        good = state.alive() if what == "live" else state.ready
+        exchange.respond(200 if good else 503, msgspec.json.encode({what: good}))

@@ -1,0 +1,434 @@
+"""One request on its way through: checks, the queue, the engine, the answer, what is counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+
+from serinus_runtime import logs
+from serinus_runtime.http import JSON, Exchange
+from serinus_runtime.http.exchange import status_line
+from serinus_runtime.http.streaming import Stream
+from serinus_runtime.ingress.deadlines import timeout_of
+from serinus_runtime.metrics import Metrics
+from serinus_runtime.problems import InvalidRequestError
+from serinus_runtime.proxy import openai
+from serinus_runtime.proxy.breaker import Breaker
+from serinus_runtime.proxy.client import Problem, Upstream
+from serinus_runtime.proxy.headers import answer_lines, request_head
+from serinus_runtime.proxy.meters import Meters
+from serinus_runtime.proxy.pool import FullError, Pool, Turn
+from serinus_runtime.proxy.record import Passed, Recorder
+from serinus_runtime.proxy.settings import Settings
+from serinus_runtime.proxy.tunnel import End
+from serinus_runtime.state import State
+from serinus_runtime.tickets import Ticket
+
+_WHOLE_BYTES = 64 << 10
+"""Answers up to this size, where it is known, are sent in one piece."""
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"))
+_RETRY_SOON = b"retry-after: 1\r\n"
+_PLAIN_ENCODING = frozenset((b"accept-encoding",))
+_NOTHING: frozenset[bytes] = frozenset()
+_GONE = 499
+"""nginx's code for a client that left; it is logged, and counted nowhere."""
+
+
+@dataclass
+class Desk:
+    """What all passages share."""
+
+    settings: Settings
+    pool: Pool
+    breaker: Breaker
+    meters: Meters
+    metrics: Metrics
+    state: State
+    queue_seconds: float
+    recorder: Recorder | None = None
+    serving: bool = False
+    """True once the engine was ready and warmed up."""
+    tunnels: set[End] = field(default_factory=set)
+    """The engine's ends of them."""
+
+
+class Passage(Turn):
+    """From a whole request to the end of its answer. `counted`: it is an inference request."""
+
+    def __init__(self, desk: Desk, exchange: Exchange, path: bytes, *, counted: bool) -> None:
+        self._desk = desk
+        self._exchange = exchange
+        self._path = path
+        self._counted = counted
+        self._metered = counted and path in openai.PATHS
+        self._body = exchange.body
+        self._request = b""
+        self._number = -1
+        """Of the circuit; -1: its outcome is told already."""
+        self._deadline: float | None = None
+        self._sent = 0.0
+        self._first = 0.0
+        """When the first piece of the body came."""
+        self._status = 0
+        self._phrase = b""
+        self._lines = b""
+        self._length: int | None = None
+        self._pieces: list[bytes] = []
+        self._stream: Stream | None = None
+        self._sse = False
+        self._events = 0
+        self._tail = b""
+        self._given = 0
+        self._tokens: tuple[int, int] | None = None
+        self._over = False
+
+    # From the client.
+
+    def start(self) -> None:
+        """Checks and queues it."""
+        exchange, desk, state = self._exchange, self._desk, self._desk.state
+        if self._counted:
+            desk.metrics.inflight += 1
+        now = exchange.received
+        if state.refusing:
+            exchange.close = True
+            self._refuse("draining", 503, "this server is going away: ask another", _RETRY_SOON)
+            return
+        if not desk.serving:
+            self._refuse("not_ready", 503, "the engine is not ready yet", _RETRY_SOON)
+            return
+        try:
+            if state.ingress is not None:
+                ticket = Ticket({}, 0, ())
+                if (refusal := state.ingress.admit(exchange, ticket)) is not None:
+                    self._refuse(*refusal)
+                    return
+                self._deadline = ticket.deadline
+            elif (timeout := timeout_of(exchange.headers)) is not None:
+                self._deadline = now + timeout
+            if self._metered:
+                self._body = openai.checked(self._path, self._body, desk.settings.models, desk.settings.max_tokens)
+        except InvalidRequestError as error:
+            self._refuse("invalid", 400, str(error))
+            return
+        except openai.RefusedError as error:
+            desk.metrics.rejected["invalid"] += 1
+            self._finish(error.status, openai.refusal(error))
+            return
+        number = desk.breaker.admit(time.monotonic())
+        if number is None:
+            wait = max(1, round(desk.breaker.retry_after(time.monotonic())))
+            self._refuse("circuit_open", 503, "the engine does not answer", b"retry-after: %d\r\n" % wait)
+            return
+        self._number = number
+        self.size = len(self._body)
+        self.until = now + desk.queue_seconds
+        if self._deadline is not None:
+            self.until = min(self.until, self._deadline)
+        try:
+            desk.pool.put(self)
+        except FullError as full:
+            self._tell_circuit(None)
+            wait = max(1, round(full.retry_after))
+            self._refuse("queue_full", 429, "the queue is full: try again later", b"retry-after: %d\r\n" % wait)
+            return
+        exchange.body = b""
+        if exchange.answer is None and exchange.streamed is None:
+            exchange.on_gone = self.gone
+            exchange.cancel_on_eof = True
+
+    def gone(self) -> None:
+        """The client has left, or was too slow: the engine need not go on."""
+        if self._over:
+            return
+        if self._stream is not None:
+            self._desk.meters.streamed["gone"] += 1
+        self._leave()
+        if self.upstream is not None:
+            self.upstream.drop()
+        self._record(_GONE)
+
+    def pause(self) -> None:
+        """The client is slower than the engine."""
+        if self.upstream is not None:
+            self.upstream.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self.upstream is not None and not self._over:
+            self.upstream.resume()
+
+    # From the pool.
+
+    def begin(self, upstream: Upstream) -> None:
+        """Sends it."""
+        exchange, settings = self._exchange, self._desk.settings
+        now = time.monotonic()
+        if not self._sent:
+            self._request = request_head(
+                exchange.method,
+                exchange.target,
+                exchange.headers,
+                host=settings.authority,
+                request_id=exchange.known_id(),
+                size=len(self._body),
+                drop=_PLAIN_ENCODING if self._metered else _NOTHING,
+                websocket=exchange.upgrade,
+            )
+        self._sent = now
+        deadline = now + settings.timeout
+        if self._deadline is not None and self._deadline < deadline:
+            deadline = self._deadline
+        upstream.send(
+            self._request + self._body,
+            self,
+            bodyless=exchange.method == b"HEAD",
+            deadline=deadline,
+            patience=settings.timeout,
+        )
+
+    def refused(self, problem: Problem) -> None:
+        """The engine takes no connection."""
+        self._desk.meters.errors["unreachable"] += 1
+        self._tell_circuit(False)
+        self._complain("not_ready", 503, str(problem), _RETRY_SOON)
+
+    def overdue(self) -> None:
+        """It waited for too long."""
+        self._tell_circuit(None)
+        self._complain("timeout", 504, "the request waited in the queue for longer than the queue timeout")
+
+    # From the engine.
+
+    def head(self, status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+        """The answer begins."""
+        self._tell_circuit(True)
+        self._status, self._phrase, self._length = status, phrase, length
+        self._lines = answer_lines(headers)
+        for name, value in headers:
+            if name == b"content-type":
+                self._sse = value[:17].lower() == b"text/event-stream"
+
+    def piece(self, data: bytes) -> None:
+        """A part of its body."""
+        self._pieces.append(data)
+        self._given += len(data)
+        if not self._first:
+            self._first = time.monotonic()
+        if self._metered:
+            self._tail = (self._tail + data)[-openai.TAIL_BYTES :]
+
+    def fed(self) -> None:
+        """Sends on what has come, unless it will be whole in a moment."""
+        if self._length is not None and self._length <= _WHOLE_BYTES and self._stream is None:
+            return
+        if self._stream is None and not self._open_stream():
+            return
+        self._pass_on()
+
+    def done(self) -> None:
+        """The answer is whole."""
+        desk, now = self._desk, time.monotonic()
+        self.upstream = None
+        desk.meters.upstream(now - self._sent)
+        desk.pool.leave(self, now - self._sent)
+        if self._stream is None and self._sse and not self._open_stream():
+            return
+        if self._stream is not None:
+            self._pass_on()
+            if self._over:
+                return
+            stream, self._stream = self._stream, None
+            stream.end()
+            desk.meters.streams -= 1
+            desk.meters.streamed["whole"] += 1
+            self._count_tokens(now)
+            self._settle(self._status, (self._first or now) - self._exchange.received)
+            return
+        self._count_tokens(now)
+        body = b"".join(self._pieces)
+        lines = self._lines
+        if self._exchange.method == b"HEAD" or self._status == 304:
+            if self._length is not None:
+                lines += b"content-length: %d\r\n" % self._length
+        elif self._status != 204:
+            lines += b"content-length: %d\r\n" % len(body)
+        self._exchange.respond_raw(status_line(self._status, self._phrase), lines, body)
+        self._settle(self._status, time.monotonic() - self._exchange.received)
+
+    def upgraded(self, transport: asyncio.Transport, rest: bytes) -> None:
+        """The engine speaks WebSocket from now on, and so do we, without listening."""
+        desk = self._desk
+        self.upstream = None
+        if not self._exchange.upgrade:
+            transport.abort()
+            self._complain("", 502, "the engine switched protocols unasked")
+            return
+        desk.pool.leave(self)
+        client = End(desk.settings.idle, self._tunnel_over)
+        engine = End(desk.settings.idle, lambda: desk.tunnels.discard(engine))
+        desk.tunnels.add(engine)
+        client.other, engine.other = engine, client
+        transport.set_protocol(engine)
+        engine.connection_made(transport)
+        if not self._exchange.take_over(self._lines + b"upgrade: websocket\r\n", client):
+            engine.abort()
+            self._over = True
+            return
+        desk.meters.streams += 1
+        if rest:
+            engine.data_received(rest)
+        self._settle(101, time.monotonic() - self._exchange.received)
+
+    def broken(self, problem: Problem) -> None:
+        """The answer does not come, or not to its end."""
+        desk = self._desk
+        stale = self.upstream is not None and self.upstream.requests > 1
+        self.upstream = None
+        desk.meters.errors["timeout" if problem.timeout else "broken"] += 1
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            logs.event("warning", "a stream of the engine broke off", problem=str(problem), path=self._shown_path())
+            self._over = True
+            stream.fail()
+            self._over = False
+            desk.meters.streams -= 1
+            desk.meters.streamed["broken"] += 1
+            desk.pool.leave(self)
+            self._settle(504 if problem.timeout else 502, time.monotonic() - self._exchange.received)
+            return
+        if stale and not problem.answered and not problem.timeout and not self.fresh:
+            if self._exchange.method in _IDEMPOTENT:
+                desk.meters.retries += 1
+                desk.pool.again(self)
+                return
+            # The engine may close an idle connection at any moment: that alone is no sign of trouble.
+            self._tell_circuit(None)
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        self._tell_circuit(None if late or problem.answered else False)
+        if problem.timeout:
+            self._complain("timeout", 504, "the client's time is over" if late else str(problem))
+        else:
+            self._complain("", 502, str(problem))
+
+    # What becomes of it.
+
+    def _open_stream(self) -> bool:
+        desk = self._desk
+        desk.meters.streams += 1
+        stream = self._exchange.stream(self, status_line(self._status, self._phrase), self._lines, self._length)
+        if stream is None:
+            desk.meters.streams -= 1
+            self.gone()
+            return False
+        self._stream = stream
+        return True
+
+    def _pass_on(self) -> None:
+        pieces = self._pieces
+        if not pieces:
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+        if self._events == 0 and self._sse:
+            self._desk.meters.first_byte(self._first - self._exchange.received)
+        events = data.count(b"\n\n") or data.count(b"\r\n\r\n") if self._sse else 1
+        self._events += events
+        self._desk.meters.events += events
+        stream = self._stream
+        if stream is not None:
+            stream.write(data)
+
+    def _count_tokens(self, now: float) -> None:
+        if self._metered and self._status < 400:
+            used = openai.usage(self._tail)
+            if used is not None:
+                self._tokens = (used.prompt, used.completion)
+                self._desk.meters.used(used)
+            if self._sse and self._first:
+                tokens = used.completion if used is not None and used.completion else self._events
+                self._desk.meters.paced(now - self._first, tokens - 1)
+
+    def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
+        if self._counted:
+            rejected = self._desk.metrics.rejected
+            rejected[reason] = rejected.get(reason, 0) + 1
+        self._finish(status, msgspec.json.encode({"error": message}), headers)
+
+    def _complain(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
+        if self._over:
+            return
+        self._desk.pool.leave(self)
+        if reason:
+            self._refuse(reason, status, message, headers)
+        else:
+            self._finish(status, msgspec.json.encode({"error": message}), headers)
+
+    def _finish(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        self._status = status
+        self._exchange.respond(status, body, JSON, headers)
+        self._settle(status, time.monotonic() - self._exchange.received)
+
+    def _settle(self, status: int, seconds: float) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._counted:
+            self._desk.metrics.inflight -= 1
+            self._desk.metrics.answered(status, seconds)
+            if self._sent:
+                self._desk.metrics.observe_queue(self._sent - self._exchange.received)
+        self._record(status)
+
+    def _leave(self) -> None:
+        """The client is gone."""
+        self._over = True
+        self._tell_circuit(None)
+        if self._stream is not None:
+            self._stream = None
+            self._desk.meters.streams -= 1
+        self._desk.pool.leave(self)
+        if self._counted:
+            self._desk.metrics.inflight -= 1
+
+    def _tunnel_over(self) -> None:
+        self._desk.meters.streams -= 1
+
+    def _tell_circuit(self, good: bool | None) -> None:
+        number, self._number = self._number, -1
+        if number < 0:
+            return
+        breaker = self._desk.breaker
+        if good:
+            breaker.succeeded(number)
+        elif good is None:
+            breaker.gave_up(number)
+        else:
+            breaker.failed(number, time.monotonic())
+
+    def _shown_path(self) -> str:
+        return self._path[:200].decode("latin-1")
+
+    def _record(self, status: int) -> None:
+        recorder = self._desk.recorder
+        if recorder is not None and self._counted:
+            exchange = self._exchange
+            recorder.add(
+                Passed(
+                    status,
+                    exchange.known_id(),
+                    exchange.method,
+                    self._path,
+                    self._body,
+                    exchange.received,
+                    self._sent,
+                    self._first,
+                    time.monotonic(),
+                    self._given,
+                    self._events,
+                    self._tokens,
+                )
+            )

@@ -29,7 +29,7 @@ def _made(name: str, alone: tuple[str, ...], needs: tuple[str, ...]) -> Path:
     python = folder / "bin/python"
     if not (folder / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         for more in (needs, ("--no-deps", *alone)):
             done = subprocess.run([*pip, *more], capture_output=True, text=True, timeout=1200, check=False)
             assert done.returncode == 0, done.stderr[-2000:]

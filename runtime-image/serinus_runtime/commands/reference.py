@@ -36,8 +36,8 @@ def make(directory: Path, data: Path) -> Reference:
                     found[name].append(answer)
             outputs = {name: np.concatenate(parts) for name, parts in found.items()}
             return reference.make(
-                flatten(inputs, input_places(model.signature, model.about)),
-                flatten(outputs, output_places(model.signature, model.about)),
+                flatten([inputs], input_places(model.signature, model.about)),
+                flatten([outputs], output_places(model.signature, model.about)),
                 rows,
             )
         except (OSError, ValueError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from serinus_runtime.about import About, has_rows
 from serinus_runtime.datatypes import NUMPY, Array
@@ -68,17 +70,26 @@ def score_place(signature: Signature, about: About) -> Place | None:
     return Place(SCORE, spec.name, at, text=False) if at >= 0 and (at < width or not width) else None
 
 
-def flatten(tensors: Mapping[str, Array], places: Sequence[Place]) -> dict[str, Array]:
-    """Every column of `places` as an array of its rows. Columns that the tensors do not have are left out."""
-    tables: dict[str, Array] = {}
+def flatten(batches: Iterable[Mapping[str, Array]], places: Sequence[Place]) -> dict[str, Array]:
+    """Every column of `places` as an array of its rows in all `batches`, in order where their shapes are the same.
+
+    Columns that the tensors do not have are left out. Tensors are joined before they are cut: thousands of batches of
+    one row cost little more than one batch of thousands.
+    """
+    shapes: dict[str, dict[tuple[int, ...], list[Array]]] = {place.tensor: {} for place in places}
+    for batch in batches:
+        for name, found in shapes.items():
+            if (tensor := batch.get(name)) is not None and len(tensor):
+                found.setdefault(tensor.shape[1:], []).append(tensor)
+    tables = {
+        name: [(joined := np.concatenate(parts)).reshape(len(joined), -1) for parts in found.values()]
+        for name, found in shapes.items()
+    }
     made: dict[str, Array] = {}
     for place in places:
-        if (tensor := tensors.get(place.tensor)) is None or not len(tensor):
-            continue
-        if (table := tables.get(place.tensor)) is None:
-            table = tables[place.tensor] = tensor.reshape(len(tensor), -1)
-        if place.at < table.shape[1]:
-            made[place.name] = table[:, place.at]
+        parts = [table[:, place.at] for table in tables[place.tensor] if place.at < table.shape[1]]
+        if parts:
+            made[place.name] = np.concatenate(parts) if len(parts) > 1 else parts[0]
     return made
 
 

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from serinus_runtime import logs
 from serinus_runtime.about import About
 from serinus_runtime.datatypes import Array
-from serinus_runtime.drift.columns import SCORE, Place, flatten, input_places, output_places
+from serinus_runtime.drift.columns import SCORE, flatten, input_places, output_places
 from serinus_runtime.drift.reference import Reference
 from serinus_runtime.drift.window import MINIMUM, Faded
 from serinus_runtime.engine import Signature
@@ -118,10 +118,9 @@ class DriftMonitor:
             return
         now = self._now()
         found = {
-            "input": _joined([flatten(inputs, self._inputs) for inputs, _, _, _ in taken], self._inputs),
-            "output": _joined(
-                [flatten(dict(zip(names, outputs, strict=True)), self._outputs) for _, names, outputs, _ in taken],
-                self._outputs,
+            "input": flatten((inputs for inputs, _, _, _ in taken), self._inputs),
+            "output": flatten(
+                (dict(zip(names, outputs, strict=True)) for _, names, outputs, _ in taken), self._outputs
             ),
         }
         for kind, columns in found.items():
@@ -210,12 +209,3 @@ def _score_edges(about: About) -> list[float]:
     if about.rule is not None:
         edges |= {threshold for _, threshold in about.rule.steps}
     return sorted(edges)
-
-
-def _joined(parts: Sequence[Mapping[str, Array]], places: Sequence[Place]) -> dict[str, Array]:
-    made = {}
-    for place in places:
-        found = [part[place.name] for part in parts if place.name in part]
-        if found:
-            made[place.name] = np.concatenate(found)
-    return made

@@ -84,6 +84,10 @@ CASES: list[tuple[str, int, dict[str, str], dict[str, str], dict[str, str]]] = [
         {f"serinus_worker_restarts_total{{{WHO}}}": "0 0 1x60"},
     ),
     (
+        "SerinusCpuFallback", 10, REVISION,
+        {f"serinus_engine_cpu_fallback{{{WHO}}}": "1x20"}, {f"serinus_engine_cpu_fallback{{{WHO}}}": "0x20"},
+    ),
+    (
         "SerinusNoReadyReplica", 10, {**OWNER, "type": "Ready", "reason": "MinimumReplicasUnavailable"},
         condition("Ready", "MinimumReplicasUnavailable", "0x20"),
         {**condition("Ready", "Serving", "1x20"), **condition("Ready", "MinimumReplicasUnavailable", "0x3 _x20")},

@@ -16,6 +16,7 @@ from serinus_runtime.about import About, Rule
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.drift import bins, reference
+from serinus_runtime.drift.columns import Place, flatten
 from serinus_runtime.drift.monitor import ROWS, DriftMonitor
 from serinus_runtime.drift.reference import Numbers, Reference, Values, describe
 from serinus_runtime.drift.window import MINIMUM, Faded
@@ -286,3 +287,18 @@ def test_a_damaged_reference_does_not_keep_a_model_from_serving(
     (directory / reference.FILE).write_text(json.dumps({"rows": "many"}))
     assert not any("drift" in name for name in _served(directory))
     assert "reference.json cannot be used" in capsys.readouterr().err
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([2, 3])), max_size=12))
+def test_columns_of_many_batches_are_those_of_each(shapes: list[tuple[int, int]]) -> None:
+    """Ragged widths and empty batches included; every value that a batch has is found in its column once."""
+    counter = iter(range(1000))
+    batches: list[dict[str, Array]] = [
+        {"x": np.array([[next(counter) for _ in range(width)] for _ in range(rows)]).reshape(rows, width)}
+        for rows, width in shapes
+    ]
+    places = [Place(f"x[{at}]", "x", at, text=False) for at in range(3)]
+    found = flatten(batches, places)
+    for at, place in enumerate(places):
+        expected = sorted(int(row[at]) for batch in batches for row in batch["x"] if at < len(row))
+        assert sorted(found.get(place.name, np.array([], dtype=int)).tolist()) == expected

@@ -7,6 +7,7 @@ the log's own queue fills, and lines are dropped there.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from serinus_runtime.sinks.base import Sink, Stopping
 
 _QUEUE_BYTES = 16 << 20
 _QUEUE_LINES = 50_000
+_POLL_SECONDS = 0.5
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _OPTIONS = {
     "acks": "acks",
@@ -63,6 +65,11 @@ class KafkaSink(Sink):
             self._producer: Any = confluent_kafka.Producer({**options, "error_cb": self._on_error})
         except confluent_kafka.KafkaException as error:
             raise ValueError(f"librdkafka refuses these options: {error}") from None
+        self._lost_here = 0
+        self._closed = threading.Event()
+        # What became of lines is told in poll: on a thread of its own, also while nothing is written.
+        self._poller = threading.Thread(target=self._poll, name="serinus-kafka", daemon=True)
+        self._poller.start()
 
     def write(self, lines: Sequence[bytes], stopping: Stopping) -> None:
         """Hands lines to librdkafka; what became of them is counted when it is known."""
@@ -72,20 +79,26 @@ class KafkaSink(Sink):
                     self._producer.produce(self._topic, line[:-1], on_delivery=self._delivered)
                     break
                 except BufferError:
-                    if stopping.asked:
-                        self.failed += 1
+                    if stopping.wait(0.05):
+                        self._lost_here += 1
                         break
-                    self._producer.poll(0.1)
-        self._producer.poll(0)
         if self._trouble:
             trouble, self._trouble = self._trouble, ""
             raise OSError(trouble)
 
     def close(self, patience: float) -> None:
         """Waits for what is on its way."""
+        self._closed.set()
+        self._poller.join(2 * _POLL_SECONDS)
         if self._producer.flush(patience):
             self._producer.purge()
             self._producer.flush(0.5)
+        self.failed += self._lost_here
+        self._lost_here = 0
+
+    def _poll(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(_POLL_SECONDS)
 
     def _delivered(self, error: Any, _message: object) -> None:
         if error is None:

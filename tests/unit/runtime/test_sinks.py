@@ -332,6 +332,8 @@ def test_predictions_reach_a_real_broker(broker: Broker) -> None:
     log = PredictionLog(KafkaSink(f"kafka://{broker.address}/predictions?acks=all"), Identity(model="m"))
     for n in range(2000):
         log.add(prediction(request_id=b"id-%d" % n))
+    # Also while nothing more is written.
+    _until(lambda: log.written == 2000)
     log.close(WAIT)
     assert (log.written, log.lost) == (2000, 0)
     found = [json.loads(message)["request_id"] for message in broker.read("predictions", 2000)]

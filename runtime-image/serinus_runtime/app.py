@@ -87,6 +87,8 @@ class InferenceApp:
                     handler(exchange)
                 else:
                     _error(exchange, 405, "only POST is understood here", b"allow: POST\r\n")
+            elif (handler := self._state.raw.get(path)) is not None:
+                handler(exchange)
             else:
                 self._not_found(exchange, path)
         except Exception as error:
@@ -95,7 +97,8 @@ class InferenceApp:
 
     def refused(self, target: bytes, status: int) -> None:
         """Counts what the connection refused, when it was an inference request."""
-        if target.partition(b"?")[0] in self._ask_paths:
+        path = target.partition(b"?")[0]
+        if path in self._ask_paths or path in self._state.raw:
             self._metrics.rejected[_REFUSALS.get(status, "invalid")] += 1
             self._metrics.answered(status, 0.0)
 

@@ -43,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     engine_start_timeout: float = 300.0
     torch_python: str = ""
     torch_device: str = "cpu"
+    torchserve_home: Path = Path("/opt/torchserve")
+    java: str = ""
     allow_pickle: bool = False
     allow_python: bool = False
     threads: int = 1
@@ -134,6 +136,8 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         engine_start_timeout=read("ENGINE_START_TIMEOUT", _duration(1, 86400), base.engine_start_timeout),
         torch_python=read("TORCH_PYTHON", str, base.torch_python),
         torch_device=read("TORCH_DEVICE", _device, base.torch_device),
+        torchserve_home=read("TORCHSERVE_HOME", Path, base.torchserve_home),
+        java=read("JAVA", str, base.java),
         allow_pickle=read("ALLOW_PICKLE", _switch, base.allow_pickle),
         allow_python=read("ALLOW_PYTHON", _switch, base.allow_python),
         threads=read("THREADS", _whole(1, 1024), base.threads),

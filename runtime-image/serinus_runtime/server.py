@@ -36,6 +36,7 @@ from serinus_runtime.identity import Identity
 from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferCodec
+from serinus_runtime.predictions import Predictions, RawEngine
 from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
 from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
@@ -121,6 +122,7 @@ class Server:
         self._sweeper: asyncio.Task[None] | None = None
         self._runner: ThreadRunner | None = None
         self._engine: Engine | None = None
+        self._raw: Predictions | None = None
         self._drift: DriftMonitor | None = None
         self._grpc: Endpoint | None = None
         if config.grpc_port is not None and self._beside is None:
@@ -260,6 +262,9 @@ class Server:
             self._open_prediction_log(loaded.digest, loaded.engine.runtime, loaded.about.columns)
         self.state.alive = lambda: runner.alive() and engine.alive()
         self.state.engine_ready = engine.ready
+        if isinstance(engine, RawEngine):
+            self._raw = Predictions(engine, self.state, self.metrics, config.queue_max_length, max_size)
+            self.state.raw = self._raw.routes(config.model_name, config.model_version)
         signature, about = loaded.signature, loaded.about
         fronts: dict[str, Front] = {
             "infer": codec,
@@ -373,6 +378,8 @@ class Server:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         if self._drift is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._drift.close)
+        if self._raw is not None:
+            self._raw.close()
         if self._runner is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
         if self._engine is not None:

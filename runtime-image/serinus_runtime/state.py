@@ -36,6 +36,8 @@ class State:
     def __init__(self) -> None:
         self.model: Model | None = None
         self.ingress: Ingress | None = None
+        self.raw: Mapping[bytes, Callable[[Exchange], None]] = {}
+        """Paths of the engine's own protocol, where it has one."""
         self.predictions: PredictionLog | None = None
         self.cache: ResponseCache | None = None
         self.draining = False

@@ -56,7 +56,8 @@ class Torch:
 
     def config(self, name: str, **settings: Any) -> Config:
         """Settings for the model `name`."""
-        return Config(**{"model_dir": self.models / name, "torch_python": str(self.root.python), **settings})
+        return Config(**{"model_dir": self.models / name, "torch_python": str(self.root.python),
+            "torchserve_home": self.root.torchserve, "java": str(self.root.java), **settings})  # fmt: skip
 
     def live(self, name: str, **settings: Any) -> TorchLive:
         """A server of the model `name`."""

@@ -150,6 +150,8 @@ def main(root):
         {"weights.pt": weights, "manifest": {"serializedFile": "weights.pt"}},
         "based",
     )
+    mar(directory(root, "undeclared_mar") / "m.mar", ROWS_HANDLER, {})
+    mar(directory(root, "broken_mar", one) / "m.mar", "raise ImportError('no such thing')", {})
 
 
 if __name__ == "__main__":

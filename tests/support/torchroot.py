@@ -150,8 +150,10 @@ def _write_programs(folder: Path) -> None:
     for name, (program, path) in paths.items():
         script = folder / "bin" / name
         home = f"export PYTHONHOME={folder / 'usr'}\n" if name == "python" else ""
+        # Java starts processes through a helper of its own, which this machine's loader cannot start.
+        option = " -Djdk.lang.Process.launchMechanism=VFORK" if name == "java" else ""
         script.write_text(
             f"#!/bin/sh\n{home}exec {libraries / loader} --inhibit-cache --argv0 {script} "
-            f'--library-path {":".join(map(str, path))} {program} "$@"\n'
+            f'--library-path {":".join(map(str, path))} {program}{option} "$@"\n'
         )
         script.chmod(0o755)

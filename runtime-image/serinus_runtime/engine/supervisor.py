@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serinus_runtime import logs
 
@@ -122,6 +124,16 @@ class Supervisor:
     def alive(self) -> bool:
         """False when nobody watches any more."""
         return self._thread.is_alive()
+
+    def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
+        """Whether the child is up, and how often it was started."""
+        up = GaugeMetricFamily("serinus_engine_up", "1 while the engine's process can answer", labels=names)
+        up.add_metric(values, float(self.up))
+        starts = CounterMetricFamily(
+            "serinus_engine_starts", "How often the engine's process was started", labels=names
+        )
+        starts.add_metric(values, float(self.starts))
+        return (up, starts)
 
     def replace(self, why: str) -> None:
         """Ends the child, which is stuck; another follows."""

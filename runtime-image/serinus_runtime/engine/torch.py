@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from serinus_runtime import logs
 from serinus_runtime.config import Config
@@ -140,13 +140,7 @@ class TorchEngine(Engine):
 
     def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
         """Whether the worker is up, and how often it was started."""
-        up = GaugeMetricFamily("serinus_engine_up", "1 while the engine's process can answer", labels=names)
-        up.add_metric(values, float(self._supervisor.up))
-        starts = CounterMetricFamily(
-            "serinus_engine_starts", "How often the engine's process was started", labels=names
-        )
-        starts.add_metric(values, float(self._supervisor.starts))
-        return (up, starts)
+        return self._supervisor.collect(names, values)
 
     def close(self) -> None:
         """Ends the worker."""

@@ -19,8 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from serinus_runtime.engine import EngineError, declared, mar
+from serinus_runtime.config import Config
+from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
+from serinus_runtime.engine import torchserve_settings as settings
 from serinus_runtime.engine.supervisor import Supervisor, end, spawn
+from serinus_runtime.engine.torchserve_client import Reply, refuse
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.torchworker import bodies, frames
 from support.eventually import eventually
@@ -234,6 +237,46 @@ def _group(pid: int) -> list[int]:
             if int(fields[2]) == pid and fields[0] != "Z":
                 found.append(int(folder.name))
     return found
+
+
+@pytest.mark.parametrize(
+    ("style", "batching"), [("instances", ("1", "1")), ("row", ("16", "3")), ("binary", ("16", "3"))]
+)
+def test_torchserve_is_told_our_limits(style: str, batching: tuple[str, str]) -> None:
+    config = Config(
+        model_name="fraud", batch_max_size=16, batch_max_delay=0.0025, queue_max_length=77, engine_timeout=1.5
+    )
+    lines = settings.properties(config, settings.Places(Path("/p")), "2.0", style).splitlines()
+    told = dict(line.partition("=")[::2] for line in lines)
+    model = json.loads(told["models"])["fraud"]["2.0"]
+    assert (str(model["batchSize"]), str(model["maxBatchDelay"])) == batching
+    assert (told["job_queue_size"], model["responseTimeout"], model["maxWorkers"]) == ("77", 2, 1)
+
+
+def test_torchserve_sees_nothing_of_our_environment() -> None:
+    ours = {"PATH": "/bin", "SERINUS_API_KEYS": "k", "AWS_SECRET_ACCESS_KEY": "s", "LD_PRELOAD": "x"}
+    found = settings.environment(Config(), settings.Places(Path("/p")), ours)
+    assert found["PATH"] == "/bin"
+    assert not {"SERINUS_API_KEYS", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "error"),
+    [
+        (503, "InternalServerException", "Prediction failed", EngineError),
+        (503, "InternalServerException", "Invalid model predict output", EngineError),
+        (500, "InternalServerException", "Worker died.", EngineUnavailableError),
+        (503, "InternalServerException", "Worker died.", EngineUnavailableError),
+        (503, "ServiceUnavailableException", "Model has no worker to serve inference request", EngineUnavailableError),
+        (500, "InternalServerException", "Worker did not respond in time", EngineTimeoutError),
+        (507, "InternalServerException", "Out of resources", EngineError),
+    ],
+)
+def test_what_torchserve_says_becomes_what_we_say(
+    status: int, kind: str, message: str, error: type[EngineError]
+) -> None:
+    body = json.dumps({"code": status, "type": kind, "message": message}).encode()
+    assert type(refuse(Reply(status, "application/json", body))) is error
 
 
 def _assert(value: object) -> None:

@@ -80,7 +80,7 @@ class Predictions:
         elif state.refusing:
             exchange.close = True
             self._refuse(exchange, "draining", 503, "this server is going away: ask another", _RETRY)
-        elif state.ingress is not None and (refusal := state.ingress.admit(exchange, Ticket())) is not None:
+        elif state.ingress is not None and (refusal := state.ingress.admit(exchange, Ticket({}, 0, ()))) is not None:
             self._refuse(exchange, *refusal)
         elif self._under_way >= self._waiting:
             self._refuse(exchange, "queue_full", 429, "the queue is full: try again later", _RETRY)

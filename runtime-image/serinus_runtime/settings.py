@@ -21,6 +21,8 @@ TEXTS = {
     "engine_start_timeout": "longest start of a worker process",
     "torch_python": "the Python that has torch, when it is another one",
     "torch_device": "cpu, cuda, cuda:1 ...",
+    "torchserve_home": "the folder that holds TorchServe's package ts",
+    "java": "the Java that runs TorchServe; java on the path when empty",
     "allow_pickle": "whether files that can run code when loaded are taken",
     "allow_python": "whether Python that comes with a model is run",
     "threads": "threads inside an operator",

@@ -155,7 +155,7 @@ class TorchEngine(Engine):
         with theirs:
             try:
                 process = spawn(
-                    [self._config.torch_python or sys.executable, "-I", "-u", "-c", _BOOT, str(theirs.fileno()),
+                    [self._config.torch_python or sys.executable, "-I", "-B", "-u", "-c", _BOOT, str(theirs.fileno()),
                      str(_PACKAGE)],
                     self._environment(),
                     Path(self._load["directory"]),

@@ -33,6 +33,13 @@ class Image:
     lock: Path
     package: bool = False
     """True when the image gets a wheel of its own package beside those of the lock file."""
+    containerfile: str = "Containerfile"
+    base: str = "bookworm"
+    """What it is built on where there is no container engine; see `buildah.BASES`."""
+    python: str = "3.11"
+    """The base's Python, for which packages are downloaded."""
+    pins: tuple[Path, ...] = ()
+    """More requirement files with hashes, whose packages the Containerfile finds in wheels/ too."""
 
     @property
     def tag(self) -> str:
@@ -41,8 +48,8 @@ class Image:
 
     def digest(self, salt: str) -> str:
         """A digest of everything that goes into the image; ``salt`` stands for the base and the builder."""
-        if not (self.context / "Containerfile").exists() or not self.lock.exists():
-            raise ClusterError(f"image {self.name} needs {self.context / 'Containerfile'} and {self.lock}")
+        if not (self.context / self.containerfile).exists() or not self.lock.exists():
+            raise ClusterError(f"image {self.name} needs {self.context / self.containerfile} and {self.lock}")
         state = hashlib.sha256(f"{self.tag}\n{salt}\n".encode())
         if self.package:
             state.update(f"{wheel.recipe()}\n".encode())
@@ -56,6 +63,15 @@ class Image:
 IMAGES = {
     "runtime": Image(
         "runtime", REPOSITORY / "runtime-image", REPOSITORY / "requirements" / "runtime.lock", package=True
+    ),
+    "runtime-torch": Image(
+        "runtime-torch",
+        REPOSITORY / "runtime-image",
+        REPOSITORY / "requirements" / "runtime.lock",
+        containerfile="Containerfile.torch",
+        base="torch",
+        python="3.13",
+        pins=(REPOSITORY / "runtime-image" / "torchserve.txt",),
     ),
     "operator": Image("operator", REPOSITORY / "operator", REPOSITORY / "requirements" / "operator.lock"),
 }
@@ -89,8 +105,11 @@ def archive(image: Image, builder: Builder, salt: str) -> Path:
             context = cache() / "build" / image.name
             shutil.rmtree(context, ignore_errors=True)
             shutil.copytree(image.context, context, ignore=_IGNORED)
+            shutil.copy(image.context / image.containerfile, context / "Containerfile")
             shutil.copy(image.lock, context / "requirements.lock")
-            shutil.copytree(wheels(image.lock), context / "wheels", copy_function=_link)
+            for lock in (image.lock, *image.pins):
+                found = wheels(lock, image.python)
+                shutil.copytree(found, context / "wheels", copy_function=_link, dirs_exist_ok=True)
             if image.package:
                 shutil.copytree(wheel.wheel(), context / "wheel")
             folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +123,10 @@ def archive(image: Image, builder: Builder, salt: str) -> Path:
     return target
 
 
-def wheels(lock: Path) -> Path:
-    """The packages that a lock file names, for Python 3.11 on Debian, in the cache."""
-    target = cache() / "wheels" / f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:20]}"
+def wheels(lock: Path, python: str = "3.11") -> Path:
+    """The packages that a lock file names, for that Python on Debian, in the cache."""
+    state = lock.read_bytes() + (b"" if python == "3.11" else python.encode())
+    target = cache() / "wheels" / f"{lock.stem}-{hashlib.sha256(state).hexdigest()[:20]}"
     if not target.exists():
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -119,7 +139,7 @@ def wheels(lock: Path) -> Path:
             "--require-hashes",
             "--no-deps",
         ]
-        command += ["--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"]
+        command += ["--python-version", python, "--implementation", "cp", "--only-binary=:all:"]
         command += [f"--platform={name}" for name in platforms(platform.machine())]
         with stage(f"download packages of {lock.name}"):
             output([*command, "--dest", partial, "--requirement", lock], timeout=1200)

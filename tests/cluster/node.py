@@ -100,7 +100,11 @@ class Node:
         if reason := self.unavailable():
             raise ClusterError(reason)
         with locked("images"):
-            return buildah.base() if name == "base" else images.archive(images.get(name), buildah.build, buildah.RECIPE)
+            if name == "base":
+                return buildah.base(buildah.BASES["bookworm"])
+            image = images.get(name)
+            base = buildah.BASES[image.base]
+            return images.archive(image, buildah.builder(base), base.recipe)
 
     def load_image(self, archive: Path) -> None:
         """Import the images of a docker archive."""

@@ -48,7 +48,7 @@ def test_same_content_is_built_once(image: Image, cache: Path, monkeypatch: pyte
 
     wheels = cache / "wheels" / "app"
     wheels.mkdir(parents=True)
-    monkeypatch.setattr(images, "wheels", lambda lock: wheels)
+    monkeypatch.setattr(images, "wheels", lambda lock, python: wheels)
     assert images.archive(image, builder, "base") == images.archive(image, builder, "base")
     assert built == ["serinus-app:dev"]
 

@@ -95,12 +95,15 @@ def _install(root: Path, names: Sequence[str]) -> None:
     resolver.write_bytes(Path("/etc/resolv.conf").read_bytes())
     apt: list[str | Path] = ["chroot", root, "apt-get", "-q", "-o", "Acquire::Retries=3"]
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    # Java's install scripts run Java, which finds itself there.
+    output(["mount", "-t", "proc", "proc", root / "proc"])
     try:
         output([*apt, "update"], env=environment)
         with stage(f"install {' '.join(names)}"):
             output([*apt, "install", "--yes", "--no-install-recommends", *names], env=environment, timeout=1800)
     finally:
         resolver.unlink()
+        output(["umount", "--lazy", root / "proc"])
 
 
 def _slim(root: Path, unused: Sequence[str] = ()) -> None:

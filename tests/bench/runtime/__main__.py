@@ -98,7 +98,7 @@ def measure(peer: Peer, model: Path, seconds: float, cores: tuple[int | None, in
     found: Figures = {}
     port = free_port()
     with Running(peer, model, port, cores[0], bodies[0], headers) as server:
-        load.closed(port, payloads, 16, 1, cores[1])
+        load.closed(port, payloads, 16, peer.warm_seconds, cores[1])
         for connections in CONNECTIONS:
             before = server.cpu()
             outcome = load.closed(port, payloads, connections, seconds, cores[1])

@@ -24,6 +24,10 @@ class Peer:
     """Which of the models it serves."""
     compiled: bool = True
     """False: the runtime's sources as they are, for servers of this project."""
+    warm_seconds: float = 1.0
+    """Of load before the first measurement; Java compiles while it runs."""
+    torch: str = ""
+    """For our own runtime: the engine `torch` or `torchserve` instead of ONNX Runtime."""
     absent: str = ""
     """Why it cannot be measured at all."""
 
@@ -31,6 +35,12 @@ class Peer:
 INFER = "/v2/models/model/infer"
 _LOG = (("SERINUS_PREDICTION_LOG", "LOGFILE"),)
 _ORT = ("onnxruntime>=1.26", "numpy>=2,<3")
+
+
+def _ts(batch: int, delay: int) -> tuple[tuple[str, str], ...]:
+    return ("BENCH_TS_BATCH", str(batch)), ("BENCH_TS_DELAY", str(delay))
+
+
 PEERS = (
     Peer("serinus", "", INFER, models=("trees", "mlp", "image")),
     Peer("serinus-log", "", INFER, settings=_LOG),
@@ -53,12 +63,11 @@ PEERS = (
         interpreter="/usr/bin/python3",
     ),
     Peer("rayserve", "ray_app.py", "/predict", ("ray[serve]>=2.50", *_ORT), seconds_to_start=90.0),
-    Peer(
-        "torchserve",
-        "",
-        "",
-        absent="needs torch, whose wheels on PyPI bring 5 GB of CUDA with them; upstream is archived",
-    ),
+    # PyTorch, Java and TorchServe come from Debian; see support.torchroot.
+    Peer("serinus-torch", "", INFER, torch="torch"),
+    Peer("serinus-torchserve", "", INFER, torch="torchserve", warm_seconds=5.0),
+    Peer("torchserve", "torchserve_app.py", "/predictions/model", settings=_ts(32, 3), warm_seconds=5.0),
+    Peer("torchserve-1", "torchserve_app.py", "/predictions/model", settings=_ts(1, 1), warm_seconds=5.0),
     Peer(
         "triton-onnx", "", "", absent="Triton with its own ONNX backend comes as a container image only, not from PyPI"
     ),

@@ -102,7 +102,12 @@ class Running:
             }
             logfile = str(Path(self._folder.name) / "predictions.jsonl")
             environment |= {key: logfile if value == "LOGFILE" else value for key, value in self._peer.settings}
+            if self._peer.torch:
+                from bench.runtime import torchmodels
+
+                environment |= torchmodels.settings(self._model, self._peer.torch)
         else:
+            environment |= dict(self._peer.settings)
             command = [str(python), str(SCRIPTS / self._peer.file), str(self._model), str(self._port)]
         if self._core is not None:
             command = ["taskset", "-c", str(self._core), *command]

@@ -138,10 +138,12 @@ class Engine(StrEnum):
     TENSORRT_LLM = "tensorrt-llm"
     BENTOML = "bentoml"
     RAY_SERVE = "rayserve"
+    TORCH = "torch"
+    TORCHSERVE = "torchserve"
 
 
-IN_IMAGE = (Engine.ONNX,)
-"""Engines of the bundled image."""
+IN_IMAGE = (Engine.ONNX, Engine.TORCH, Engine.TORCHSERVE)
+"""Engines of the bundled image and its flavours."""
 BESIDE = tuple(engine for engine in Engine if engine not in IN_IMAGE)
 """Engines that run in a container of their own, with the runtime in front."""
 
@@ -165,7 +167,8 @@ class Runtime(ApiModel):
     name: Engine = Engine.ONNX
     """Engine: a file in `serinus/runtimes/`."""
     image: ContainerImage | None = None
-    """Container image. Defaults to the runtime image that the operator was installed with."""
+    """Container image. Defaults to the runtime image that the operator was installed with; for torch and torchserve to
+    its torch flavour, NAME-torch:TAG."""
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     """When nodes pull the image."""
     batching: Batching = Batching()
@@ -179,7 +182,7 @@ class Runtime(ApiModel):
     api_keys: ApiKeys | None = None
     """Let only clients with a key in. Left out: everybody who reaches the pods."""
     engine: EngineContainer | None = None
-    """The engine's own container, for every engine but onnx."""
+    """The engine's own container, for every engine but onnx, torch and torchserve."""
     env: Annotated[list[EnvVar], Field(max_length=64)] = []
     """More settings of the runtime, SERINUS_* and OTEL_* (docs/runtime). What has its own field is refused here."""
     secrets: Annotated[list[DnsName], Field(max_length=16)] = []
@@ -227,7 +230,7 @@ class Runtime(ApiModel):
             f"(self.?name.orValue('onnx') in [{', '.join(quote(engine.value) for engine in BESIDE)}])"
             " == has(self.engine)",
             "engine describes the container beside the runtime: write runtime.engine.image for every engine but onnx, "
-            "and remove runtime.engine for onnx",
+            "torch and torchserve, and remove runtime.engine for those",
             field_path=".engine",
         ),
         Cel(

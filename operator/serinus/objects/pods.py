@@ -12,7 +12,7 @@ from serinus.objects.engine import SHARED_MEMORY, UNPRIVILEGED, engine_container
 from serinus.objects.environment import SECRETS_MOUNT, environment
 from serinus.release.revisions import Revision
 from serinus.runtimes import TEMPLATES
-from serinus.runtimes.base import RuntimeTemplate
+from serinus.runtimes.base import RuntimeTemplate, image_of
 
 USER = 65532
 CLAIM_MOUNT = "/mnt/pvc"
@@ -23,7 +23,7 @@ def pod_template(context: Context, revision: Revision) -> Object:
     runtime = revision.runtime
     template = TEMPLATES[runtime.name]
     image = {
-        "image": runtime.image or context.settings.runtime_image,
+        "image": runtime.image or image_of(context.settings.runtime_image, template.flavour),
         "imagePullPolicy": runtime.image_pull_policy.value,
     }
     shared: Object = {

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from serinus.api.runtime import Engine
-from serinus.runtimes import bentoml, onnx, proxy, rayserve, tensorrt_llm, tfserving, tgi, triton, vllm
+from serinus.runtimes import (
+    bentoml,
+    onnx,
+    proxy,
+    rayserve,
+    tensorrt_llm,
+    tfserving,
+    tgi,
+    torch,
+    torchserve,
+    triton,
+    vllm,
+)
 from serinus.runtimes.base import RuntimeTemplate
 
 TEMPLATES: dict[Engine, RuntimeTemplate] = {
@@ -16,4 +28,6 @@ TEMPLATES: dict[Engine, RuntimeTemplate] = {
     Engine.TENSORRT_LLM: tensorrt_llm.TEMPLATE,
     Engine.BENTOML: bentoml.TEMPLATE,
     Engine.RAY_SERVE: rayserve.TEMPLATE,
+    Engine.TORCH: torch.TEMPLATE,
+    Engine.TORCHSERVE: torchserve.TEMPLATE,
 }

@@ -37,7 +37,21 @@ class RuntimeTemplate:
     ready_path: str = "/v2/health/ready"
     metrics_path: str = "/metrics"
     model_dir: str = "/models/model"
+    flavour: str = ""
+    """Which flavour of the runtime image holds the engine; empty: the plain one."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the runtime that only this engine needs."""
     beside: Beside | None = None
     """The engine's own container; None where the bundled image holds the engine."""
+
+
+def image_of(default: str, flavour: str) -> str:
+    """The image of a flavour beside the default one: `NAME:TAG` becomes `NAME-FLAVOUR:TAG`.
+
+    A default that is pinned by its digest has no such neighbour and stays: the runtime then says what it needs.
+    """
+    if not flavour or "@" in default:
+        return default
+    path, slash, last = default.rpartition("/")
+    name, colon, tag = last.partition(":")
+    return f"{path}{slash}{name}-{flavour}{colon}{tag}"

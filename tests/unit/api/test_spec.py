@@ -15,7 +15,8 @@ SERVER_ONLY = {
     "node-selector-key", "toleration-exists-with-value", "toleration-without-key", "metrics-without-room",
     "metrics-twice", "metric-target-millicores", "gateway-twice", "hostname-twice", "blue-green-with-steps",
     "steps-empty", "steps-without-route", "a-name-of-more-than-forty-characters-in-all", "name.with.dots",
-    "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx", "engine-on-our-port",
+    "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx",
+    "engine-container-for-torchserve", "engine-on-our-port",
     "env-twice", "env-with-a-field-of-its-own",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from serinus.objects.read import Children
 from serinus.objects.render import Desired, render
 from serinus.release.observed import Plan, RevisionPlan
 from serinus.release.revisions import Revision
+from serinus.runtimes.base import image_of
 
 
 def context(**changes: Any) -> Context:
@@ -226,6 +227,28 @@ def test_an_engine_beside_is_a_sidecar_that_outlives_the_drain() -> None:
 def test_devices_of_an_engine_beside_make_room_before_a_surge() -> None:
     strategy = one(rendered(context(runtime=BESIDE)), "Deployment")["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@pytest.mark.parametrize("engine", ["torch", "torchserve"])
+def test_pytorch_runs_in_a_flavour_of_the_image(engine: str) -> None:
+    (front,) = pod(context(runtime={"name": engine}))["containers"]
+    assert front["image"] == "serinus-runtime-torch:dev"
+    assert {"name": "SERINUS_ENGINE", "value": engine} in front["env"]
+    (front,) = pod(context(runtime={"name": engine, "image": "example.com/own:1"}))["containers"]
+    assert front["image"] == "example.com/own:1"
+
+
+@pytest.mark.parametrize(
+    ("default", "flavoured"),
+    [
+        ("registry.example.com:5000/serinus-runtime:1.2", "registry.example.com:5000/serinus-runtime-torch:1.2"),
+        ("registry.example.com:5000/serinus-runtime", "registry.example.com:5000/serinus-runtime-torch"),
+        ("serinus-runtime@sha256:ab", "serinus-runtime@sha256:ab"),
+    ],
+)
+def test_a_flavour_is_a_neighbour_of_the_default_image(default: str, flavoured: str) -> None:
+    assert image_of(default, "torch") == flavoured
+    assert image_of(default, "") == default
 
 
 @pytest.mark.parametrize("engine", list(Engine))

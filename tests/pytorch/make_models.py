@@ -88,6 +88,11 @@ class Based(BaseHandler):
         return output.tolist()
 """
 
+ECHO_HANDLER = """
+def handle(data, context):
+    return None if data is None else [bytes(each["body"]) for each in data]
+"""
+
 
 def directory(root, name, about=None):
     made = root / name
@@ -150,6 +155,8 @@ def main(root):
         {"weights.pt": weights, "manifest": {"serializedFile": "weights.pt"}},
         "based",
     )
+    echo = {"signature": {"inputs": [X], "outputs": [{**Y, "shape": [-1, 3]}]}, "handler": {"body": "binary"}}
+    mar(directory(root, "echo", echo) / "echo.mar", ECHO_HANDLER, {}, "echo")
     mar(directory(root, "undeclared_mar") / "m.mar", ROWS_HANDLER, {})
     mar(directory(root, "broken_mar", one) / "m.mar", "raise ImportError('no such thing')", {})
 

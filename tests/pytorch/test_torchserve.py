@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import serinus_runtime
 from pytorch.conftest import Torch, TorchLive
-from serinus_runtime.engine import torchserve
+from serinus_runtime.engine import registry, torchserve
 from serinus_runtime.failures import FailureError, Reason
 from support.eventually import eventually
 from unit.runtime.support import infer, request
@@ -224,23 +225,28 @@ def test_rows_that_are_requests_of_their_own_are_joined_by_torchserve(torch: Tor
     assert not root.exists()
 
 
+@pytest.mark.parametrize("engine", ["torch", "torchserve"])
+def test_bytes_go_and_come_as_they_are_even_where_they_look_like_json(torch: Torch, engine: str) -> None:
+    rows = np.stack([np.frombuffer(b"123412341234", np.float32), np.array([np.nan, np.inf, -0.0], np.float32)])
+    made = registry.open_engine(torch.config("echo", engine=engine, allow_python=True, batch_max_size=2))
+    try:
+        (found,) = made.run({"x": rows}, ["y"])
+    finally:
+        made.close()
+    assert found.tobytes() == rows.tobytes()
+
+
 def test_handlers_of_torchserve_s_own_classes_run(torch: Torch) -> None:
     engine = torchserve.open_engine(torch.config("based", engine="torchserve"))
     group = engine.pid
     try:
         signature = engine.signature
-        (found,) = engine.run({"x": _rows([1, 2, 3])}, [signature.outputs[0].name])
+        (found,) = engine.run({"x": np.array([[1, 2, 3]], np.float32)}, [signature.outputs[0].name])
     finally:
         engine.close()
     assert found.tolist() == [[6.0]]
     assert group is not None
     _assert_gone(group)
-
-
-def _rows(*rows: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(rows, dtype=np.float32)
 
 
 def test_nothing_is_left_when_the_server_is_killed(torch: Torch) -> None:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,14 +116,16 @@ class TorchServeEngine(Engine):
         if self._style == "binary":
             replies = client.post(self._path, sent, "application/octet-stream")
         else:
-            replies = client.post(self._path, [json.dumps(body).encode() for body in sent], "application/json")
+            replies = client.post(self._path, [msgspec.json.encode(body) for body in sent], "application/json")
         for reply in replies:
             if reply.status != 200:
                 raise refuse(reply)
+        # Raw numbers may look like JSON.
+        answers = [reply.body if self._style == "binary" else _decoded(reply.body) for reply in replies]
         specs = [(spec.name, spec.datatype, spec.shape) for spec in self._signature.outputs]
         every = [spec.name for spec in self._signature.outputs]
         try:
-            arrays = bodies.arrays(self._style, [reply.body for reply in replies], specs, rows)
+            arrays = bodies.arrays(self._style, answers, specs, rows)
         except bodies.AnswerError as error:
             raise EngineError(str(error)) from None
         checked = dict(zip(every, declared.check(arrays, every, self._signature), strict=True))
@@ -273,6 +276,13 @@ class TorchServeEngine(Engine):
             self._healthy = self._has_worker(management)
             with contextlib.suppress(EngineError, ValueError):
                 self._counts = _counters(scraper.get("/metrics").body.decode())
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except ValueError:
+        return body
 
 
 def _counters(text: str) -> dict[str, float]:

@@ -50,7 +50,7 @@ def message(data: bytes) -> None:
     full, short = found
     if isinstance(full, str) or isinstance(short, str):
         assert full == short
-        assert len(full) < 2000, "an error as long as the request helps nobody"
+        assert len(str(full)) < 2000, "an error as long as the request helps nobody"
         return
     assert (full.id, full.rows, full.outputs, full.form) == (short.id, short.rows, short.outputs, short.form)
     np.testing.assert_array_equal(full.inputs["x"], short.inputs["x"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 from serinus_runtime.about import About
 from serinus_runtime.config import Config
 from serinus_runtime.engine import Signature
@@ -31,9 +34,9 @@ class Endpoint:
         self.loaded(config.model_digest)
         self.bound = 0
 
-    def protocol(self) -> Connection:
-        """A new connection."""
-        return Connection(self._port)
+    def protocol(self) -> asyncio.Protocol:
+        """A new connection, which is a protocol by its methods."""
+        return cast(asyncio.Protocol, Connection(self._port))
 
     def front(self, codec: InferCodec, signature: Signature, about: About) -> GrpcCodec:
         """How a model is asked over this port."""

@@ -7,6 +7,8 @@ table. As long as the table is as it was, equal bytes mean equal headers, so tho
 from __future__ import annotations
 
 import re
+from collections import deque
+from typing import cast
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
@@ -98,7 +100,8 @@ class Heads:
         if found is not None:
             return found
         table = self._table
-        entries = table.dynamic_entries
+        # As objects: entries are told apart by identity, which tuples that mypyc unpacks and packs again do not keep.
+        entries = cast("deque[object]", table.dynamic_entries)
         newest = entries[0] if entries else None
         count, size = len(entries), table.maxsize
         try:

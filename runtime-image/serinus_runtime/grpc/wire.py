@@ -35,7 +35,7 @@ _FORGIVEN = 100
 """Offences that a second makes good."""
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """A connection of `port`. What the frames mean for requests is in the class that has this one as its base."""
 
     def __init__(self, port: Port) -> None:

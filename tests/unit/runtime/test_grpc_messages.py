@@ -217,6 +217,19 @@ def test_blocks_that_are_remembered_mean_what_they_meant(requests: list[list[tup
         assert (head.fields, head.path, head.fault) == (wanted, b"/s/M", "")
 
 
+def test_only_blocks_that_leave_the_table_alone_are_remembered() -> None:
+    encoder, heads = hpack.Encoder(), Heads(1 << 16, 100)
+    first = encoder.encode([*_PSEUDO, ("a", "1")])
+    heads.read(first)
+    again = encoder.encode([*_PSEUDO, ("a", "1")])
+    known = heads.read(again)
+    assert heads.read(again) is known
+    heads.read(encoder.encode([*_PSEUDO, ("a", "2")]))
+    other = heads.read(again)
+    assert other is not known
+    assert other.fields == {b"a": b"1,2"}, "the same bytes mean other entries now"
+
+
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
     [("1H", 3600.0), ("2M", 120.0), ("3S", 3.0), ("40m", 0.04), ("500u", 0.0005), ("99999999n", 0.099999999)],

@@ -3,65 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from cluster import ClusterInfo, Provider
-from fraud import train
-from fraud.records import Record, read
+from cluster import Provider
 from support.eventually import eventually
-from support.releases import NAME, Load, Operator, Release, Watch, writes
+from support.releases import NAME, Load, Operator, Release, Watch, failed, go_live, writes
 
 pytestmark = pytest.mark.needs("pods", "gateway", "prometheus")
-
-
-@pytest.fixture(scope="module")
-def images(provider: Provider) -> None:
-    provider.load_image(provider.build_image("runtime"))
-
-
-@pytest.fixture
-def release(images: None, cluster: ClusterInfo, namespace: str) -> Release:
-    made = Release(cluster, namespace, train.cached())
-    made.without_other_operators()
-    made.kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
-    made.install_store()
-    return made
-
-
-@pytest.fixture
-def operator(cluster: ClusterInfo, release: Release, tmp_path: Path) -> Iterator[Operator]:
-    running = Operator(cluster, release.namespace, tmp_path)
-    running.start()
-    yield running
-    running.kill()
-    print(running.log.read_text()[-6000:])
-
-
-@pytest.fixture
-def load(cluster: ClusterInfo, release: Release, tmp_path: Path) -> Iterator[Load]:
-    generator = Load(cluster, release.host, tmp_path / "requests.csv", rate=60)
-    yield generator
-    generator.stop()
-
-
-def go_live(release: Release, load: Load, **changes: object) -> None:
-    release.apply("v1", **changes)
-    release.wait_live("v1")
-    load.start()
-
-    def served() -> None:
-        assert any(not record.failed for record in read(load.out)), "no user was answered yet"
-
-    eventually(served, 30)
-
-
-def failed(records: list[Record]) -> list[Record]:
-    """Requests that got no answer of a model after the first that did: the route of a first version takes a moment."""
-    first = next(i for i, record in enumerate(records) if not record.failed)
-    return [record for record in records[first:] if record.failed]
 
 
 def candidate_weights(watch: Watch, revision: str) -> list[int]:

@@ -249,3 +249,21 @@ def writes(audit_log: Path, namespace: str, since: float) -> list[str]:
             ref = entry["objectRef"]
             found.append(f"{entry['verb']} {ref['resource']}/{ref.get('name')} {ref.get('subresource', '')} by {user}")
     return found
+
+
+def go_live(release: Release, load: Load, **changes: object) -> None:
+    """v1 is live and users are being answered."""
+    release.apply("v1", **changes)
+    release.wait_live("v1")
+    load.start()
+
+    def served() -> None:
+        assert any(not record.failed for record in read(load.out)), "no user was answered yet"
+
+    eventually(served, 30)
+
+
+def failed(records: list[Record]) -> list[Record]:
+    """Requests that got no answer of a model after the first that did: the route of a first version takes a moment."""
+    first = next(i for i, record in enumerate(records) if not record.failed)
+    return [record for record in records[first:] if record.failed]

@@ -131,7 +131,7 @@ def test_an_engine_beside_is_released_like_any_other(release: Release, operator:
 
 def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -> None:
     """Keys lie in a Secret; one that is added later is known to running pods."""
-    release.kubectl("create", "secret", "generic", "clients", "--from-literal=keys=alice:s3cret-of-alice")
+    release.kubectl("create", "secret", "generic", "clients", "--from-literal=keys=alice s3cret-of-alice")
     release.apply("v1", runtime={"apiKeys": {"secretName": "clients"}})
     release.wait_live("v1")
     body = json.dumps({"inputs": []}).encode()
@@ -153,7 +153,7 @@ def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -
     eventually(served, 60)
     assert ask(None) == 401
     assert ask("s3cret-of-bob") == 401
-    change = {"stringData": {"keys": "alice:s3cret-of-alice\nbob:s3cret-of-bob\n"}}
+    change = {"stringData": {"keys": "alice s3cret-of-alice\nbob s3cret-of-bob\n"}}
     release.kubectl("patch", "secret", "clients", "-p", json.dumps(change))
     began = time.monotonic()
 

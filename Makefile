@@ -11,11 +11,12 @@
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
 #   make bench-runtime, bench-grpc, bench-operator, bench-overload   measurements; each ends with a RESULT line
+#   make fuzz      coverage-guided fuzzing of what reads strangers' bytes (FUZZ_SECONDS=60 for each target)
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit compiled torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload
+.PHONY: demo test unit compiled torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload fuzz
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -66,6 +67,9 @@ bench-overload:
 
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator
+
+fuzz:
+	@$(STAGE) fuzz $(PYTHON_ENV) -m fuzz $${FUZZ_SECONDS:-60}
 
 up:
 	@$(PYTHON_ENV) -m cluster up

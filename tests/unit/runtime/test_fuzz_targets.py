@@ -1,4 +1,4 @@
-"""The fuzz targets (`make fuzz`) with their seeds and a few changes to them: they keep working, and find what is easy."""
+"""The fuzz targets (`make fuzz`) with their seeds and small changes to them: they work, and find what is easy."""
 
 from __future__ import annotations
 

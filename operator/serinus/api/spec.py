@@ -119,6 +119,8 @@ class Route(ApiModel):
     """Host names the route answers to. Default: every one of the listener's."""
     path: PathPrefix = "/"
     """Path prefix."""
+    timeout: Annotated[Duration, Limits(Duration, "<=", "1w", "write 1w or less, or 0 for no limit")] | None = None
+    """Longest time for a whole request, streamed answers included; 0 is no limit. Defaults to the gateway's own."""
     rules = (
         Cel(
             "self.parentRefs.all(a, self.parentRefs.exists_one(b, a.name == b.name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
 from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
@@ -38,6 +39,9 @@ def http_route(context: Context, weights: Mapping[str, int]) -> Object:
     }
     if route.path == "/":
         spec["rules"].append(_rule(context, GRPC_PATH, GRPC_PORT, weights))
+    if route.timeout is not None:
+        for rule in spec["rules"]:
+            rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
     if route.hostnames:
         spec["hostnames"] = list(route.hostnames)
     return {
@@ -62,6 +66,17 @@ def _rule(context: Context, path: str, port: int, weights: Mapping[str, int]) ->
             for revision, weight in weights.items()
         ],
     }
+
+
+def _gateway_duration(duration: Duration) -> str:
+    """In the Gateway API's form (GEP-2257): whole numbers of at most five digits, units up to hours."""
+    left = round(duration.seconds * 1000)
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def disruption_budget(context: Context) -> Object:

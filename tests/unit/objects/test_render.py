@@ -293,3 +293,13 @@ def test_the_runtime_is_told_only_what_is_asked_for() -> None:
     fetched = {mount["mountPath"] for mount in asked["initContainers"][0]["volumeMounts"]}
     assert not any("secrets" in path for path in fetched), "who fetches needs no secrets of clients"
     assert {volume["secret"]["secretName"] for volume in asked["volumes"] if "secret" in volume} == {"clients", "tls"}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("0", "0s"), ("90s", "1m30s"), ("1500ms", "1s500ms"), ("1w", "168h"), ("0.5h", "30m")]
+)
+def test_the_gateway_is_told_the_timeout_in_its_own_form(written: str, meant: str) -> None:
+    ctx = context(route={"parentRefs": [{"name": "public"}], "timeout": written})
+    rules = one(rendered(ctx), "HTTPRoute")["spec"]["rules"]
+    assert [rule["timeouts"] for rule in rules] == [{"request": meant}] * 2
+    assert "timeouts" not in one(rendered(context()), "HTTPRoute")["spec"]["rules"][0]

@@ -10,6 +10,9 @@ import msgspec
 from serinus_runtime import __version__, documents, logs
 from serinus_runtime.http import Exchange
 from serinus_runtime.inference import LOADING, Inference
+from serinus_runtime.ingress.priorities import JOB
+from serinus_runtime.jobs.http import PATH as JOBS
+from serinus_runtime.jobs.http import JobsFront, prefers_async
 from serinus_runtime.metrics import CONTENT_TYPE, Metrics
 from serinus_runtime.state import State
 
@@ -27,6 +30,7 @@ class InferenceApp:
         self._version = version
         self._state = state
         self._metrics = metrics
+        state.run_job = self._run_job
         model = f"/v2/models/{name}".encode()
         versioned = model + f"/versions/{version}".encode()
         old = f"/v1/models/{name}".encode()
@@ -38,6 +42,7 @@ class InferenceApp:
             old_version + b":predict": "v1",
             b"/predict": "predict",
         }
+        self._async_paths = {model + b"/async": model + b"/infer", versioned + b"/async": versioned + b"/infer"}
         repository = f"/v2/repository/models/{name}".encode()
         self._posts: dict[bytes, Handler] = {
             b"/v2/repository/index": self._index,
@@ -72,11 +77,23 @@ class InferenceApp:
         try:
             if (ask := self._ask_paths.get(path)) is not None:
                 if exchange.method == b"POST":
+                    if self._state.jobs is not None and prefers_async(exchange.headers):
+                        self._submit(self._state.jobs, exchange, path)
+                        return
                     model = self._state.model
                     front = model.fronts[ask] if model is not None else None
                     Inference(exchange, self._state, self._metrics, front).begin()
                 else:
                     _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
+            elif (jobs := self._state.jobs) is not None and path.startswith(JOBS):
+                jobs.handle(exchange, path)
+            elif jobs is not None and (target := self._async_paths.get(path)) is not None:
+                if exchange.method == b"POST":
+                    self._submit(jobs, exchange, target)
+                else:
+                    _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
+            elif (ingress := self._state.ingress) is not None and (refusal := ingress.closed_to(exchange, path)):
+                _error(exchange, refusal.status, refusal.message, refusal.headers)
             elif (handler := self._gets.get(path)) is not None:
                 if exchange.method in (b"GET", b"HEAD"):
                     handler(exchange)
@@ -94,6 +111,21 @@ class InferenceApp:
         except Exception as error:
             logs.event("error", "a request failed", path=path.decode("latin-1"), error=repr(error))
             _error(exchange, 500, "internal error")
+
+    def _run_job(self, exchange: Exchange) -> None:
+        """Runs a job, whose target is one of the paths of inference."""
+        model = self._state.model
+        front = model.fronts[self._ask_paths[exchange.path]] if model is not None else None
+        inference = Inference(exchange, self._state, self._metrics, front)
+        inference.admitted = True
+        inference.priority = JOB
+        inference.begin()
+
+    def _submit(self, jobs: JobsFront, exchange: Exchange, target: bytes) -> None:
+        if self._state.model is None:
+            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
+        else:
+            jobs.submit(exchange, target)
 
     def refused(self, target: bytes, status: int) -> None:
         """Counts what the connection refused, when it was an inference request."""
@@ -202,6 +234,8 @@ class MetricsApp:
         """Answers one request."""
         if exchange.method not in (b"GET", b"HEAD"):
             _error(exchange, 405, "only GET and HEAD are understood here", b"allow: GET, HEAD\r\n")
+        elif (ingress := self._state.ingress) is not None and (refusal := ingress.closed_to(exchange, exchange.path)):
+            _error(exchange, refusal.status, refusal.message, refusal.headers)
         elif exchange.path == b"/metrics":
             exchange.respond(200, self._metrics.render(), CONTENT_TYPE)
         elif exchange.path == b"/healthz":

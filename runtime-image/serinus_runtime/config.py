@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from serinus_runtime.choices import Rate, check_url, header_name, hosts, otlp_endpoint, otlp_url, parse_rate, some_of
 from serinus_runtime.durations import parse_duration
 from serinus_runtime.engine.onnxoptions import OnnxOptions, read_options
 from serinus_runtime.failures import FailureError, Reason
@@ -76,6 +77,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drift: str = "auto"
     drift_window: float = 3600.0
     drift_sample: float = 1.0
+    api_keys_file: Path | None = None
+    open_paths: frozenset[str] = frozenset({"documents", "metrics"})
+    rate_limit: Rate | None = None
+    rate_limit_cost: str = "request"
+    client_header: str = ""
+    priority_best: int = 1
+    circuit_failures: int = 0
+    response_cache_by: str = "request"
+    response_cache_shared: bool = False
+    redis_url: str = ""
+    redis_password_file: Path | None = None
+    redis_ca_file: Path | None = None
+    redis_timeout: float = 0.005
+    async_mode: bool = False
+    async_ttl: float = 600.0
+    async_max_jobs: int = 1000
+    async_max_bytes: int = 64 << 20
+    async_concurrency: int = 4
+    async_callback_hosts: frozenset[str] = frozenset()
+    async_callback_secret_file: Path | None = None
+    otlp_endpoint: str = ""
     drain_delay: float = 5.0
     claim_dir: Path = Path("/mnt/pvc")
     max_model_bytes: int = 64 << 30
@@ -169,6 +191,27 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         drift=read("DRIFT", _one_of("auto", "off"), base.drift),
         drift_window=read("DRIFT_WINDOW", _duration(1, 31_536_000), base.drift_window),
         drift_sample=read("DRIFT_SAMPLE", _share, base.drift_sample),
+        api_keys_file=read("API_KEYS_FILE", Path, base.api_keys_file),
+        open_paths=read("OPEN_PATHS", some_of("documents", "metadata", "metrics"), base.open_paths),
+        rate_limit=read("RATE_LIMIT", parse_rate, base.rate_limit),
+        rate_limit_cost=read("RATE_LIMIT_COST", _one_of("request", "rows"), base.rate_limit_cost),
+        client_header=read("CLIENT_HEADER", header_name, base.client_header),
+        priority_best=read("PRIORITY_BEST", _whole(1, 9), base.priority_best),
+        circuit_failures=read("CIRCUIT_FAILURES", _whole(0, 1_000_000), base.circuit_failures),
+        response_cache_by=read("RESPONSE_CACHE_BY", _one_of("request", "row"), base.response_cache_by),
+        response_cache_shared=read("RESPONSE_CACHE_SHARED", _switch, base.response_cache_shared),
+        redis_url=read("REDIS_URL", check_url, base.redis_url),
+        redis_password_file=read("REDIS_PASSWORD_FILE", Path, base.redis_password_file),
+        redis_ca_file=read("REDIS_CA_FILE", Path, base.redis_ca_file),
+        redis_timeout=read("REDIS_TIMEOUT", _duration(0.0001, 10), base.redis_timeout),
+        async_mode=read("ASYNC_MODE", _switch, base.async_mode),
+        async_ttl=read("ASYNC_TTL", _duration(1, 604800), base.async_ttl),
+        async_max_jobs=read("ASYNC_MAX_JOBS", _whole(1, 1_000_000), base.async_max_jobs),
+        async_max_bytes=read("ASYNC_MAX_BYTES", parse_size, base.async_max_bytes),
+        async_concurrency=read("ASYNC_CONCURRENCY", _whole(1, 1000), base.async_concurrency),
+        async_callback_hosts=read("ASYNC_CALLBACK_HOSTS", hosts, base.async_callback_hosts),
+        async_callback_secret_file=read("ASYNC_CALLBACK_SECRET_FILE", Path, base.async_callback_secret_file),
+        otlp_endpoint=read("OTLP_ENDPOINT", otlp_url, otlp_endpoint(environ)),
         drain_delay=read("DRAIN_DELAY", _duration(0, 3600), base.drain_delay),
         claim_dir=read("CLAIM_DIR", Path, base.claim_dir),
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from serinus_runtime.about import About, has_rows
 from serinus_runtime.engine import Engine, Signature, TensorSpec
 from serinus_runtime.http import JSON
-from serinus_runtime.openapi import openapi
+from serinus_runtime.openapi import Schema, openapi
 from serinus_runtime.page import HTML
 
 _HTML_TYPE = b"text/html; charset=utf-8"
@@ -24,11 +24,17 @@ def paths(name: str, version: str) -> frozenset[bytes]:
 
 
 def documents(
-    name: str, version: str, engine: Engine, signature: Signature, about: About, max_batch: int
+    name: str,
+    version: str,
+    engine: Engine,
+    signature: Signature,
+    about: About,
+    max_batch: int,
+    describe: Callable[[Schema], Schema] = lambda document: document,
 ) -> Mapping[bytes, tuple[bytes, bytes]]:
-    """By path: content type and body."""
+    """By path: content type and body. `describe` adds what is switched on to the OpenAPI document."""
     config = msgspec.json.encode(_config(name, version, engine, signature, about, max_batch))
-    described = msgspec.json.encode(openapi(name, version, signature, about, rows=has_rows(signature)))
+    described = msgspec.json.encode(describe(openapi(name, version, signature, about, rows=has_rows(signature))))
     model = f"/v2/models/{name}"
     return {
         f"{model}/config".encode(): (JSON, config),

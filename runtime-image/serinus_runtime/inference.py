@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.batching import QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
-from serinus_runtime.cache import ResponseCache
+from serinus_runtime.circuit import CircuitOpenError
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
-from serinus_runtime.predictionlog import Prediction, input_hash
+from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.state import Model, State
+from serinus_runtime.tracing import Trace, trace_id
 
 LOADING = "the model is still loading"
+_GONE = 499
+"""What a span says when nobody waited for the answer, as nginx calls it."""
 _ENCODINGS = (b"", b"identity")
 _NO_INPUTS: Mapping[str, Array] = {}
 
@@ -34,7 +37,9 @@ class Inference(Ticket):
         self._model = state.model
         self._front = front
         self._request: InferRequest | None = None
-        self._cache_key: Hashable = None
+        self.admitted = False
+        """True: it was let in before, as a job."""
+        self.trace: Trace | None = None
 
     def begin(self) -> None:
         """Checks, decodes and queues the request."""
@@ -43,11 +48,18 @@ class Inference(Ticket):
         if model is None or front is None:
             self._refuse("not_ready", 503, LOADING, b"retry-after: 1\r\n")
             return
-        if state.refusing:
+        if state.refusing and not self.admitted:
             exchange.close = True
             self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
             return
-        if state.ingress is not None and (refusal := state.ingress.admit(exchange, self)) is not None:
+        if state.tracing is not None:
+            self.trace = state.tracing.begin(exchange.headers, exchange.path, exchange.received)
+            self.lines = self.trace.lines
+        if (
+            state.ingress is not None
+            and not self.admitted
+            and (refusal := state.ingress.admit(exchange, self)) is not None
+        ):
             self._refuse(*refusal)
             return
         headers = exchange.headers
@@ -58,15 +70,8 @@ class Inference(Ticket):
             self._enqueue(exchange, model, front)
         except InvalidRequestError as error:
             self._refuse("invalid", 400, str(error))
-        except TooManyRowsError as error:
-            self._refuse("too_large", 413, str(error))
-        except QueueFullError as error:
-            self._refuse(
-                "queue_full",
-                429,
-                "the queue is full: try again later",
-                b"retry-after: %d\r\n" % max(1, round(error.retry_after)),
-            )
+        except (TooManyRowsError, QueueFullError) as error:
+            self._not_queued(error)
         except Exception as error:
             logs.event("error", "an inference request failed", error=repr(error))
             self._finish(500, b'{"error":"internal error"}')
@@ -83,23 +88,18 @@ class Inference(Ticket):
         self.inputs, self.rows, self.outputs = request.inputs, request.rows, request.outputs
         # Raw tensors keep the whole body; strings and ids are not seen in the size of an array.
         self.held = len(exchange.body) * model.weight
-        if (cache := self._state.cache) is None or not self._answered_by(cache):
+        if (ingress := self._state.ingress) is not None:
+            ingress.decoded(self, self.rows, request.parameters)
+        if (cache := self._state.cache) is None:
             model.batcher.put(self)
+        else:
+            cache.ask(self, model.batcher.put)
         self._metrics.observe_decode(self.enqueued - start)
-
-    def _answered_by(self, cache: ResponseCache) -> bool:
-        self._cache_key = (input_hash(self.inputs), self.outputs)
-        known = cache.get(self._cache_key)
-        if known is None:
-            return False
-        self._cache_key = None
-        self.enqueued = self.started = self.finished = time.monotonic()
-        self.result = [known[name] for name in self.outputs]
-        self.done()
-        return True
 
     def _gone(self) -> None:
         self.cancel()
+        if self.trace is not None:
+            self.trace.end(_GONE, b"", self.enqueued, self.started, self.finished, self.rows)
         self._metrics.inflight -= 1
 
     def expire(self) -> None:
@@ -121,9 +121,12 @@ class Inference(Ticket):
                 self._finish(500, b'{"error":"the answer could not be encoded"}')
                 return
             metrics.observe_encode(time.monotonic() - start)
-            if self._cache_key is not None and (cache := self._state.cache) is not None:
-                cache.put(self._cache_key, dict(zip(self.outputs, result, strict=True)))
             self._finish(200, body, headers, content_type)
+        elif isinstance(result, CircuitOpenError):
+            later = b"retry-after: %d\r\n" % max(1, round(result.retry_after))
+            self._refuse("circuit_open", 503, str(result), later)
+        elif isinstance(result, (TooManyRowsError, QueueFullError)):
+            self._not_queued(result)
         elif isinstance(result, QueueTimeoutError):
             self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
         elif isinstance(result, EngineTimeoutError):
@@ -135,6 +138,13 @@ class Inference(Ticket):
             logs.event("error", "inference failed", error=repr(result)[:500])
             self._finish(500, msgspec.json.encode({"error": text}))
 
+    def _not_queued(self, error: TooManyRowsError | QueueFullError) -> None:
+        if isinstance(error, TooManyRowsError):
+            self._refuse("too_large", 413, str(error))
+            return
+        later = b"retry-after: %d\r\n" % max(1, round(error.retry_after))
+        self._refuse("queue_full", 429, "the queue is full: try again later", later)
+
     def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
         self._metrics.rejected[reason] += 1
         self._finish(status, msgspec.json.encode({"error": message}), headers)
@@ -143,7 +153,9 @@ class Inference(Ticket):
         exchange, metrics = self._exchange, self._metrics
         metrics.inflight -= 1
         metrics.answered(status, time.monotonic() - exchange.received)
-        exchange.respond(status, body, content_type, headers)
+        exchange.respond(status, body, content_type, headers + self.lines)
+        if self.trace is not None:
+            self.trace.end(status, exchange.request_id, self.enqueued, self.started, self.finished, self.rows)
         if (predictions := self._state.predictions) is not None:
             request, result = self._request, self.result
             predictions.add(
@@ -159,5 +171,7 @@ class Inference(Ticket):
                     None if request is None else request.inputs,
                     self.outputs if isinstance(result, list) else (),
                     result if isinstance(result, list) else [],
+                    self.client,
+                    self.trace.trace_id if self.trace is not None else trace_id(exchange.headers),
                 )
             )

@@ -25,7 +25,10 @@ from serinus_runtime.cache import ResponseCache
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("decode", "queue", "infer", "encode")
-REJECTIONS = ("queue_full", "timeout", "draining", "not_ready", "too_large", "invalid")
+REJECTIONS = (
+    "queue_full", "timeout", "draining", "not_ready", "too_large", "invalid", "unauthenticated", "forbidden",
+    "rate_limited", "circuit_open",
+)  # fmt: skip
 _DURATION_EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15,
                    0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)  # fmt: skip
 _STAGE_EDGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
@@ -86,6 +89,8 @@ class Metrics(Collector):
         """Lines of the prediction log by what became of them; None: there is no log."""
         self.collect_engine: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
         """The engine's own metrics."""
+        self.collect_more: list[Callable[[Sequence[str], Sequence[str]], Iterable[Metric]]] = []
+        """Further metrics of whatever is switched on."""
         self.collect_drift: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
         self._info: dict[str, str] | None = None
         self.observe_decode = self._stages["decode"].observe
@@ -168,6 +173,8 @@ class Metrics(Collector):
             )  # fmt: skip
         if self.collect_engine is not None:
             yield from self.collect_engine(names, values)
+        for collect in self.collect_more:
+            yield from collect(names, values)
         if self.collect_drift is not None:
             yield from self.collect_drift(names, values)
         if self._info is not None:

@@ -30,7 +30,7 @@ _ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str
 class InferRequest:
     """A checked request: arrays for every input of the model, rows along axis 0 (1 where the model has no rows)."""
 
-    __slots__ = ("binary", "form", "id", "inputs", "outputs", "rows", "wanted")
+    __slots__ = ("binary", "form", "id", "inputs", "outputs", "parameters", "rows", "wanted")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class InferRequest:
         wanted: tuple[str, ...] | None = None,
         binary: frozenset[str] = _NONE,
         form: str = "",
+        parameters: dict[str, Any] | None = None,
     ) -> None:
         self.id = id
         self.inputs = inputs
@@ -53,6 +54,8 @@ class InferRequest:
         """Which of them the answer holds as raw bytes."""
         self.form = form
         """What a `Front` remembers of how it was asked."""
+        self.parameters = parameters
+        """What the request says about itself: `timeout`, `priority`."""
 
 
 Reply = tuple[bytes, bytes, bytes]
@@ -229,7 +232,13 @@ class InferCodec:
         if self._rule is not None and DECISION in wanted:
             outputs = tuple(dict.fromkeys((*(name for name in wanted if name != DECISION), self._rule.output)))
         return InferRequest(
-            request.id, inputs, count, outputs, wanted if outputs != wanted else None, binary=frozenset(binary)
+            request.id,
+            inputs,
+            count,
+            outputs,
+            wanted if outputs != wanted else None,
+            binary=frozenset(binary),
+            parameters=request.parameters,
         )
 
     def _choose(self, request: Request) -> tuple[tuple[str, ...], list[str]]:

@@ -41,8 +41,8 @@ class Prediction:
     """
 
     __slots__ = (
-        "answered", "code", "finished", "inputs", "names", "outputs", "queued", "received", "request_id", "rows",
-        "started",
+        "answered", "client", "code", "finished", "inputs", "names", "outputs", "queued", "received", "request_id",
+        "rows", "started", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,8 @@ class Prediction:
         inputs: Mapping[str, Array] | None,
         names: Sequence[str],
         outputs: Sequence[Array],
+        client: str = "",
+        trace_id: bytes = b"",
     ) -> None:
         self.code = code
         self.request_id = request_id
@@ -70,6 +72,8 @@ class Prediction:
         self.inputs = inputs
         self.names = names
         self.outputs = outputs
+        self.client = client
+        self.trace_id = trace_id
 
 
 class PredictionLog:
@@ -209,6 +213,10 @@ class PredictionLog:
                 before = b","
             parts.append(b"}")
         parts.append(self._tail)
+        if prediction.client:
+            parts.insert(-1, b',"client":"%b"' % prediction.client.encode())
+        if prediction.trace_id:
+            parts.insert(-1, b',"trace_id":"%b"' % prediction.trace_id)
         return b"".join(parts)
 
     def _shown(self, name: str, array: Array) -> object:

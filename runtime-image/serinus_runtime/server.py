@@ -19,7 +19,6 @@ from serinus_runtime.about import About
 from serinus_runtime.about import read as read_about
 from serinus_runtime.app import InferenceApp, MetricsApp
 from serinus_runtime.batching import Batcher
-from serinus_runtime.cache import ResponseCache
 from serinus_runtime.config import Config
 from serinus_runtime.costs import Costs
 from serinus_runtime.digest import verify
@@ -28,6 +27,7 @@ from serinus_runtime.drift.monitor import DriftMonitor
 from serinus_runtime.drift.opening import open_monitor
 from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
+from serinus_runtime.extras import Extras
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.http import Application, Limits, Site, connection
@@ -101,6 +101,7 @@ class Server:
             slo_latency=config.slo_latency,
             max_batch=config.batch_max_size,
         )
+        self._extras = Extras(config, self.state, self.metrics)
         limits = Limits(
             body_bytes=config.max_request_bytes,
             receive_bytes=config.receive_max_bytes,
@@ -189,6 +190,7 @@ class Server:
             self._metrics_site.sweep(now)
             if self._grpc is not None:
                 self._grpc.sweep(now)
+            self._extras.sweep()
 
     async def load(self) -> None:
         """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
@@ -232,7 +234,7 @@ class Server:
         if drift is not None:
             self.metrics.collect_drift = drift.collect
         batcher = Batcher(
-            engine.run if drift is None else drift.watching(engine.run),
+            self._extras.engine(engine.run if drift is None else drift.watching(engine.run)),
             runner,
             LoopScheduler(loop),
             batched=loaded.signature.batched,
@@ -254,10 +256,9 @@ class Server:
             model=config.model_name, digest=loaded.digest, runtime=engine.runtime, seconds=loaded.seconds
         )
         codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
-        if config.response_cache:
-            self.state.cache = self.metrics.cache = ResponseCache(
-                config.response_cache, config.response_cache_ttl, time.monotonic
-            )
+        self._extras.loaded(loaded.signature, loaded.digest)
+        self._extras.tracing(loaded.digest)
+        self._extras.jobs()
         if config.prediction_log != predictionlog.OFF:
             self._open_prediction_log(loaded.digest, loaded.engine.runtime, loaded.about.columns)
         self.state.alive = lambda: runner.alive() and engine.alive()
@@ -279,7 +280,9 @@ class Server:
             batcher,
             engine.platform,
             fronts,
-            documents(config.model_name, config.model_version, engine, signature, about, max_size),
+            documents(
+                config.model_name, config.model_version, engine, signature, about, max_size, self._extras.describe
+            ),
             statistics,
             _STRING_WEIGHT if any(spec.datatype == "BYTES" for spec in signature.inputs) else 1,
         )
@@ -339,7 +342,11 @@ class Server:
         logs.event("info", "drained", unfinished=self._connections())
 
     def _connections(self) -> int:
-        return len(self._site.connections) + (self._grpc.connections if self._grpc is not None else 0)
+        return (
+            self._extras.unfinished
+            + len(self._site.connections)
+            + (self._grpc.connections if self._grpc is not None else 0)
+        )
 
     def _close_idle(self) -> None:
         self._site.close_idle()
@@ -376,6 +383,7 @@ class Server:
             await self._beside.close()
         if self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
+        await self._extras.close()
         if self._drift is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._drift.close)
         if self._raw is not None:

@@ -39,6 +39,27 @@ TEXTS = {
     "max_connections": "open at a time",
     "response_cache": "bytes of answers kept for equal requests; 0: off",
     "response_cache_ttl": "how long they are kept",
+    "response_cache_by": "request: whole requests are remembered; row: each row",
+    "response_cache_shared": "true: in Redis too, for all replicas",
+    "redis_url": "redis://HOST:6379/0, or rediss:// for TLS",
+    "redis_password_file": "its password",
+    "redis_ca_file": "certificates that its own is checked against",
+    "redis_timeout": "longest wait for a lookup in the cache",
+    "api_keys_file": "clients' keys, a line or a JSON object each; without it everybody is let in",
+    "open_paths": "told without a key: documents, metadata, metrics; or none",
+    "rate_limit": "per client, such as 100/s burst 200",
+    "rate_limit_cost": "what is counted: request or rows",
+    "client_header": "header whose last entry is the client's address",
+    "priority_best": "best priority that clients may ask for, 1 to 9",
+    "circuit_failures": "failures in a row that open the circuit to the engine; 0: off",
+    "async_mode": "true: Prefer: respond-async and /v2/requests",
+    "async_ttl": "how long results are kept",
+    "async_max_jobs": "jobs and results at a time, beyond it 429",
+    "async_max_bytes": "of their bodies and results, beyond it 429",
+    "async_concurrency": "jobs that run at a time",
+    "async_callback_hosts": "hosts that may be called back",
+    "async_callback_secret_file": "what callbacks are signed with",
+    "otlp_endpoint": "where spans go; else by OTEL_EXPORTER_OTLP_ENDPOINT",
     "prediction_log": "off, stdout, /path, https://host/path or kafka://broker:9092/topic",
     "prediction_log_sample": "share of the requests that have a line",
     "prediction_log_max_bytes": "size at which a file is put aside; 0: never",
@@ -80,6 +101,8 @@ def table() -> str:
 
 
 def _default(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     if isinstance(value, float):

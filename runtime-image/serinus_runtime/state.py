@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from serinus_runtime.batching import Batcher, Ticket
-from serinus_runtime.cache import ResponseCache
 from serinus_runtime.http import Exchange
 from serinus_runtime.oip import Front, InferCodec
 from serinus_runtime.predictionlog import PredictionLog
+from serinus_runtime.remembering import Remembering
 from serinus_runtime.statistics import Statistics
+from serinus_runtime.tracing import Tracing
+
+if TYPE_CHECKING:
+    from serinus_runtime.jobs.http import JobsFront
 
 
 @dataclass
@@ -39,7 +43,11 @@ class State:
         self.raw: Mapping[bytes, Callable[[Exchange], None]] = {}
         """Paths of the engine's own protocol, where it has one."""
         self.predictions: PredictionLog | None = None
-        self.cache: ResponseCache | None = None
+        self.cache: Remembering | None = None
+        self.tracing: Tracing | None = None
+        self.jobs: JobsFront | None = None
+        self.run_job: Callable[[Exchange], None] = lambda _: None
+        """Runs a request that was accepted as a job."""
         self.draining = False
         self.refusing = False
         """True once the drain delay is over: requests that still arrive are answered 503."""
@@ -70,3 +78,9 @@ class Ingress(Protocol):
 
     def admit(self, exchange: Exchange, ticket: Ticket) -> Refusal | None:
         """None lets the request in, perhaps with a priority or a deadline on its ticket. Must not block."""
+
+    def decoded(self, ticket: Ticket, rows: int, parameters: Mapping[str, Any] | None) -> None:
+        """The request has `rows` rows and `parameters`. Raises InvalidRequestError, DeadlineError."""
+
+    def closed_to(self, exchange: Exchange, path: bytes) -> Refusal | None:
+        """None: whoever asks may read what `path` tells; for paths that are not inference."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine.base import EngineTimeoutError
+from serinus_runtime.ingress.ratelimit import Bucket
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], list[Array]]
 
@@ -40,6 +41,14 @@ class Ticket:
         """When its batch began; 0 when it was never run."""
         self.finished = 0.0
         self.cancelled = False
+        self.client = ""
+        """Who asks, by the name of its key; empty when keys are not asked for."""
+        self.lines = b""
+        """Header lines of the answer, whatever it is."""
+        self.best = 1
+        """The best priority that it may ask for."""
+        self.bucket: Bucket | None = None
+        """What its rows are charged to."""
 
     def done(self) -> None:
         """`result` is there."""

@@ -301,6 +301,12 @@ class HttpProtocol:
         elif not self._active:
             self._transport.close()
 
+    @property
+    def address(self) -> str:
+        """The client's, without its port; empty where it has none."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) and peer else ""
+
     def abort(self) -> None:
         """Drops the connection at once."""
         self._transport.abort()

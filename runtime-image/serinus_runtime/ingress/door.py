@@ -133,6 +133,10 @@ class Door:
         self._count(client or ANONYMOUS, "admitted")
         return Admitted(client, priority, deadline, lines, best, bucket if self.by_rows else None)
 
+    def who(self, headers: Mapping[bytes, bytes], scope: str) -> Key | Refused | None:
+        """Whose key a request shows that costs nothing; None where keys are not asked for."""
+        return None if self._keys is None else self._identify(headers, self._keys.value, scope)
+
     def may(self, headers: Mapping[bytes, bytes], scope: str) -> Refused | None:
         """Whether a request that costs nothing may be answered: None, or why not."""
         if self._keys is None:

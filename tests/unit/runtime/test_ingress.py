@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from serinus_runtime.batching import Ticket
 from serinus_runtime.http import Exchange
@@ -23,6 +25,12 @@ class Gate:
         if b"x-key" not in exchange.headers:
             return Refusal("invalid", 401, "send a key", b"www-authenticate: Bearer\r\n")
         ticket.priority = 2
+        return None
+
+    def decoded(self, ticket: Ticket, rows: int, parameters: Mapping[str, Any] | None) -> None:
+        assert (rows, parameters) == (1, None)
+
+    def closed_to(self, exchange: Exchange, path: bytes) -> Refusal | None:
         return None
 
 

@@ -1,0 +1,174 @@
+"""What can be switched on around the path of a request: the door, the circuit, what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from serinus_runtime import logs
+from serinus_runtime.cache import ResponseCache
+from serinus_runtime.circuit import EngineCircuit
+from serinus_runtime.config import Config
+from serinus_runtime.engine import Signature
+from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.ingress.describing import Schema, describe
+from serinus_runtime.ingress.door import Door
+from serinus_runtime.ingress.http import HttpIngress
+from serinus_runtime.ingress.keyfile import WatchedFile
+from serinus_runtime.ingress.keys import KeyRing, read_keys
+from serinus_runtime.jobs.callbacks import Callbacks, read_secret
+from serinus_runtime.jobs.http import JobsFront
+from serinus_runtime.jobs.memory import MemoryStore
+from serinus_runtime.jobs.records import Store
+from serinus_runtime.jobs.redis import RedisStore
+from serinus_runtime.jobs.service import Jobs
+from serinus_runtime.metrics import Metrics
+from serinus_runtime.redislink import RedisLink
+from serinus_runtime.remembering import Remembering
+from serinus_runtime.sharedcache import SharedCache
+from serinus_runtime.state import State
+from serinus_runtime.tickets import Run
+from serinus_runtime.tracing import Served, Tracing
+
+
+class Extras:
+    """Of one server. Raises FailureError(INVALID_CONFIG) for settings that do not go together or cannot be read."""
+
+    def __init__(self, config: Config, state: State, metrics: Metrics) -> None:
+        self._config = config
+        self._state = state
+        self._metrics = metrics
+        if config.response_cache_shared and not config.redis_url:
+            raise FailureError(
+                Reason.INVALID_CONFIG,
+                "SERINUS_RESPONSE_CACHE_SHARED: needs a Redis: set SERINUS_REDIS_URL, such as redis://redis:6379/0",
+            )
+        self.door = Door(
+            keys=_keys(config),
+            rate=config.rate_limit,
+            by_rows=config.rate_limit_cost == "rows",
+            client_header=config.client_header.encode(),
+            best=config.priority_best,
+        )
+        metrics.collect_more.append(self.door.collect)
+        state.ingress = self._ingress = HttpIngress(self.door, config.open_paths)
+        self._redis: RedisLink | None = None
+        self._shared: SharedCache | None = None
+        self._jobs: Jobs | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._secret = _secret(config)
+
+    def sweep(self) -> None:
+        """Called about once a second."""
+        self.door.refresh()
+        if self._jobs is not None and (self._sweeping is None or self._sweeping.done()):
+            self._sweeping = asyncio.get_running_loop().create_task(self._jobs.sweep(time.monotonic()))
+
+    def engine(self, run: Run) -> Run:
+        """`run` with a circuit around it, if that is asked for."""
+        if not self._config.circuit_failures:
+            return run
+        circuit = EngineCircuit(run, self._config.circuit_failures)
+        self._ingress.circuit = circuit
+        self._metrics.collect_more.append(circuit.collect)
+        return circuit.run
+
+    def loaded(self, signature: Signature, digest: str) -> None:
+        """The model is there. Called on the event loop."""
+        config = self._config
+        if config.redis_url:
+            self._redis = RedisLink(
+                config.redis_url, password_file=config.redis_password_file, ca_file=config.redis_ca_file
+            )
+        if config.response_cache_shared and self._redis is not None:
+            self._shared = SharedCache(
+                self._redis,
+                f"serinus:cache:{config.model_name}:{digest.removeprefix('sha256:')}",
+                config.response_cache_ttl,
+                config.redis_timeout,
+            )
+        if config.response_cache or self._shared is not None:
+            memory = ResponseCache(config.response_cache, config.response_cache_ttl, time.monotonic)
+            by_row = config.response_cache_by == "row"
+            if by_row and not signature.batched:
+                logs.event("warning", "the model does not work in rows: SERINUS_RESPONSE_CACHE_BY=row is not used")
+            cache = Remembering(memory, self._shared, time.monotonic, by_row=by_row and signature.batched)
+            self._state.cache, self._metrics.cache = cache, memory
+            self._metrics.collect_more.append(cache.collect)
+
+    def tracing(self, digest: str) -> None:
+        """Spans from now on, if there is somewhere to send them."""
+        config = self._config
+        if config.otlp_endpoint:
+            served = Served(
+                config.model_name, config.model_version, digest, config.revision, config.namespace, config.deployment
+            )
+            self._state.tracing = tracing = Tracing(config.otlp_endpoint, served)
+            self._metrics.collect_more.append(tracing.collect)
+
+    def jobs(self) -> None:
+        """Jobs from now on, if they are asked for."""
+        config, state = self._config, self._state
+        if not config.async_mode:
+            return
+        store: Store
+        if self._redis is not None:
+            store = RedisStore(self._redis, f"serinus:job:{config.model_name}", config.async_ttl)
+        else:
+            store = MemoryStore(config.async_ttl, time.monotonic)
+        self._jobs = jobs = Jobs(
+            store,
+            state.run_job,
+            ttl=config.async_ttl,
+            bound=config.async_max_jobs,
+            size=config.async_max_bytes,
+            concurrency=config.async_concurrency,
+            callbacks=Callbacks(config.async_callback_hosts, self._secret),
+        )
+        state.jobs = JobsFront(jobs, self.door, lambda: state.draining)
+        self._metrics.collect_more.append(jobs.collect)
+
+    def describe(self, document: Schema) -> Schema:
+        """The OpenAPI document with what is switched on."""
+        config = self._config
+        return describe(
+            document,
+            config.model_name,
+            keys=self.door.asks_for_keys,
+            open_paths=config.open_paths,
+            jobs=config.async_mode,
+        )
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that a drain should wait for."""
+        return self._jobs.unfinished if self._jobs is not None else 0
+
+    async def close(self) -> None:
+        """Ends what was begun."""
+        if self._jobs is not None:
+            await self._jobs.close()
+        if self._state.tracing is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._state.tracing.close)
+        if self._shared is not None:
+            await self._shared.close()
+        if self._redis is not None:
+            await self._redis.close()
+
+
+def _secret(config: Config) -> bytes | None:
+    if config.async_callback_secret_file is None:
+        return None
+    try:
+        return read_secret(config.async_callback_secret_file)
+    except (OSError, ValueError) as error:
+        raise FailureError(Reason.INVALID_CONFIG, f"SERINUS_ASYNC_CALLBACK_SECRET_FILE: {error}") from None
+
+
+def _keys(config: Config) -> WatchedFile[KeyRing] | None:
+    if config.api_keys_file is None:
+        return None
+    try:
+        return WatchedFile(config.api_keys_file, read_keys)
+    except (OSError, ValueError) as error:
+        raise FailureError(Reason.INVALID_CONFIG, f"SERINUS_API_KEYS_FILE: {error}") from None

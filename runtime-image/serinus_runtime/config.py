@@ -55,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     onnx: OnnxOptions = OnnxOptions()
     batch_max_size: int = 32
     batch_max_delay: float = 0.0
+    batch_preferred: tuple[int, ...] = ()
     queue_max_length: int = 512
     queue_max_bytes: int = 256 << 20
     queue_timeout: float = 1.0
@@ -168,6 +169,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         stuck_after=read("STUCK_AFTER", _duration(0, 86400), base.stuck_after),
         onnx=read_options(read),
         batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
+        batch_preferred=read("BATCH_PREFERRED", _wholes(1, 65536), base.batch_preferred),
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
         queue_max_length=read("QUEUE_MAX_LENGTH", _whole(1, 10_000_000), base.queue_max_length),
         queue_max_bytes=read("QUEUE_MAX_BYTES", parse_size, base.queue_max_bytes),
@@ -246,6 +248,11 @@ def _port_or_off(text: str) -> int | None:
         return _whole(0, 65535)(text)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from None
+
+
+def _wholes(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
+    one = _whole(low, high)
+    return lambda text: tuple(sorted({one(part) for part in text.split(",")}))
 
 
 def _duration(low: float, high: float) -> Callable[[str], float]:

@@ -128,7 +128,7 @@ class Inference(Ticket):
         elif isinstance(result, (TooManyRowsError, QueueFullError)):
             self._not_queued(result)
         elif isinstance(result, QueueTimeoutError):
-            self._refuse("timeout", 504, "the request waited in the queue for longer than the queue timeout")
+            self._refuse("timeout", 504, str(result))
         elif isinstance(result, EngineTimeoutError):
             self._refuse("timeout", 504, f"the model failed: {result}")
         elif isinstance(result, EngineUnavailableError):

@@ -37,6 +37,7 @@ from serinus_runtime.listening import refuse_new
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferCodec
 from serinus_runtime.predictions import Predictions, RawEngine
+from serinus_runtime.ragged import Ragged, open_ragged
 from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
 from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
@@ -70,6 +71,7 @@ class Loaded(msgspec.Struct, frozen=True):
     about: About = About()
     costs: dict[int, float] = {}
     """Seconds per batch by its rows, as warm-up measured them; without, nothing runs on the event loop."""
+    ragged: Ragged | None = None
 
 
 def load_model(config: Config) -> Loaded:
@@ -78,13 +80,16 @@ def load_model(config: Config) -> Loaded:
     digest = verify(config.model_dir, config.model_digest)
     engine = open_engine(config)
     try:
-        signature = warm_up(engine, config.batch_max_size)
+        ragged = open_ragged(config.model_dir, engine.signature)
+        lengths = ragged.lengths() if ragged is not None else ()
+        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths)
         costs = measure(engine, signature, config.batch_max_size) if engine.inline else {}
         about = read_about(config.model_dir, signature)
     except BaseException:
         engine.close()
         raise
-    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs)
+    ragged = ragged if signature.batched else None
+    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged)
 
 
 class Server:
@@ -246,6 +251,8 @@ class Server:
             observe=observe,
             soon=loop.call_soon,
             costs=Costs(loaded.costs),
+            preferred=config.batch_preferred,
+            ragged=loaded.ragged,
         )
         self._runner, self._engine = runner, engine
         self._site.set_common_headers(self._headers(loaded.digest))

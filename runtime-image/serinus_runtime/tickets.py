@@ -33,7 +33,9 @@ class Ticket:
         self.held = 0
         """Bytes of memory that it keeps while it waits."""
         self.priority = 0
-        """Lower goes first."""
+        """Lower goes first, within limits: see batching."""
+        self.rank = 0.0
+        """The batcher's own: its place in the queue."""
         self.deadline: float | None = None
         """After this moment nobody wants the answer any more."""
         self.enqueued = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -16,17 +16,25 @@ from serinus_runtime.failures import FailureError, Reason
 _ROUNDS = 3
 
 
-def warm_up(engine: Engine, max_batch: int) -> Signature:
+def warm_up(
+    engine: Engine,
+    max_batch: int,
+    preferred: Sequence[int] = (),
+    lengths: Sequence[Mapping[str, tuple[int, int]]] = (),
+) -> Signature:
     """Runs synthetic inputs at one row and at `max_batch` rows; returns the signature with `batched` as found.
 
-    A model that declares open rows but gives other ones is served one request at a time.
+    `preferred`: sizes that are run as well; `lengths`: axis and size by input, each of which is run at every size, so
+    that whatever an engine prepares for a shape is ready before the first request. A model that declares open rows but
+    gives other ones is served one request at a time.
     Raises FailureError(WARMUP_FAILED).
     """
     signature = engine.signature
     outputs = [spec.name for spec in signature.outputs]
-    sizes = [1, max_batch] if signature.batched and max_batch > 1 else [1]
-    for rows in sizes:
-        inputs = synthetic_inputs(signature, rows)
+    sizes = {1, max_batch, *(size for size in preferred if size < max_batch)} if signature.batched else {1}
+    shapes_to_run = [(rows, known) for known in lengths or (None,) for rows in sorted(sizes)]
+    for rows, known in shapes_to_run:
+        inputs = synthetic_inputs(signature, rows, known)
         shapes = {name: list(array.shape) for name, array in inputs.items()}
         try:
             for _ in range(_ROUNDS):

@@ -98,13 +98,21 @@ class Engine(Protocol):
         return
 
 
-def synthetic_inputs(signature: Signature, rows: int) -> dict[str, Array]:
-    """Zeros (empty strings for BYTES) for every input, with `rows` rows and 1 for every other open dimension."""
+def synthetic_inputs(
+    signature: Signature, rows: int, lengths: Mapping[str, tuple[int, int]] | None = None
+) -> dict[str, Array]:
+    """Zeros (empty strings for BYTES) for every input, with `rows` rows and 1 for every other open dimension.
+
+    `lengths`: for some inputs, an axis and its size.
+    """
     made: dict[str, Array] = {}
     for spec in signature.inputs:
         shape = [1 if size == -1 else size for size in spec.shape]
         if signature.batched:
             shape[0] = rows
+        if lengths is not None and spec.name in lengths:
+            axis, size = lengths[spec.name]
+            shape[axis] = size
         fill = "" if spec.datatype == "BYTES" else 0
         made[spec.name] = np.full(shape, fill, dtype=NUMPY[spec.datatype])
     return made

@@ -59,6 +59,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     queue_max_length: int = 512
     queue_max_bytes: int = 256 << 20
     queue_timeout: float = 1.0
+    workers: int = 1
+    worker_memory: int = 0
     slo_latency: float = 0.05
     max_request_bytes: int = 4 << 20
     receive_max_bytes: int = 256 << 20
@@ -173,6 +175,8 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
         queue_max_length=read("QUEUE_MAX_LENGTH", _whole(1, 10_000_000), base.queue_max_length),
         queue_max_bytes=read("QUEUE_MAX_BYTES", parse_size, base.queue_max_bytes),
+        workers=read("WORKERS", _whole(1, 256), base.workers),
+        worker_memory=read("WORKER_MEMORY", parse_size, base.worker_memory),
         queue_timeout=read("QUEUE_TIMEOUT", _duration(0.001, 86400), base.queue_timeout),
         slo_latency=read("SLO_LATENCY", _duration(0.00001, 86400), base.slo_latency),
         max_request_bytes=read("MAX_REQUEST_BYTES", parse_size, base.max_request_bytes),

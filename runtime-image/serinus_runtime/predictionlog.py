@@ -308,7 +308,8 @@ def _values(array: Array) -> object:
 
 
 def preprocessing_hash(directory: Path) -> str:
-    """`preprocessing_hash` or `preprocessingHash` of the model's `model.json`; empty when it has none."""
+    """`preprocessing_hash` or `preprocessingHash` of the model's `model.json`, else `sha256:` and hex of the file that
+    it names in `preprocess`; empty when it names none."""
     try:
         told = msgspec.json.decode((directory / "model.json").read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -316,4 +317,12 @@ def preprocessing_hash(directory: Path) -> str:
     if not isinstance(told, dict):
         return ""
     found = told.get("preprocessing_hash", told.get("preprocessingHash", ""))
-    return found[:200] if isinstance(found, str) else ""
+    if found and isinstance(found, str):
+        return found[:200]
+    file = told.get("preprocess")
+    try:
+        if isinstance(file, str) and file and Path(file).name == file:
+            return f"sha256:{hashlib.sha256((directory / file).read_bytes()).hexdigest()}"
+    except OSError:
+        pass
+    return ""

@@ -11,6 +11,7 @@ import msgspec
 
 from serinus_runtime.config import Config
 from serinus_runtime.engine.base import Engine
+from serinus_runtime.engine.processing import wrapped
 from serinus_runtime.failures import FailureError, Reason
 
 AUTO = "auto"
@@ -72,4 +73,10 @@ def open_engine(config: Config) -> Engine:
         raise FailureError(
             Reason.INVALID_CONFIG, f"the engine {name} cannot be used in this image: {error}; use another flavour"
         ) from error
-    return opener(config)
+    engine = opener(config)
+    try:
+        # A pipeline has steps of its own for that.
+        return engine if name == "pipeline" else wrapped(engine, config)
+    except BaseException:
+        engine.close()
+        raise

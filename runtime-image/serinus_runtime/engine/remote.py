@@ -75,6 +75,10 @@ class RemoteEngine(Engine):
         """False when there has been no process for too long."""
         return self._pool.alive(self._patience)
 
+    def ready(self) -> bool:
+        """False while all processes are being replaced."""
+        return self._pool.ready > 0
+
     def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
         """The processes' metrics."""
         return self._pool.collect(names, values)

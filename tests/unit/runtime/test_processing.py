@@ -1,0 +1,164 @@
+"""Python that is shipped with a model: allowed or not, what it may give, and what happens when it misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serinus_runtime.config import Config
+from serinus_runtime.engine import EngineError, EngineTimeoutError, synthetic_inputs
+from serinus_runtime.engine.registry import open_engine
+from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.predictionlog import preprocessing_hash
+from serinus_runtime.server import load_model
+from unit.runtime import support
+
+_CODE = """
+import os, time
+import numpy as np
+
+def preprocess(inputs):
+    text = inputs["amount"]
+    if "die" in text.ravel().tolist():
+        os._exit(1)
+    while "hang" in text.ravel().tolist():
+        time.sleep(1)
+    numbers = np.array([[float(value.strip("$") or 0)] for value in text.ravel()])
+    return {"x": np.hstack([numbers, inputs["rest"]])}
+
+def postprocess(outputs, inputs):
+    return {"total": outputs["y"] * 100, "echo": inputs["amount"]}
+"""
+_ABOUT: dict[str, Any] = {
+    "preprocess": "processing.py",
+    "processing": {
+        "inputs": [
+            {"name": "amount", "datatype": "BYTES", "shape": [-1, 1]},
+            {"name": "rest", "datatype": "FP64", "shape": [-1, 2]},
+        ],
+        "outputs": [
+            {"name": "total", "datatype": "FP32", "shape": [-1, 1]},
+            {"name": "echo", "datatype": "BYTES", "shape": [-1, 1]},
+        ],
+    },
+}
+
+
+def _directory(path: Path, code: str = _CODE, about: dict[str, Any] | None = None) -> Path:
+    support.sum_model(path)
+    (path / "processing.py").write_text(code)
+    (path / "model.json").write_text(json.dumps(_ABOUT if about is None else about))
+    return path
+
+
+def _ask(live: support.Live, *amounts: str) -> tuple[int, Any]:
+    count = len(amounts)
+    inputs = [
+        {"name": "amount", "shape": [count, 1], "datatype": "BYTES", "data": list(amounts)},
+        {"name": "rest", "shape": [count, 2], "datatype": "FP64", "data": [1.0, 2.0] * count},
+    ]
+    body = json.dumps({"inputs": inputs}).encode()
+    status, _, answer = support.request(live.port, "POST", "/v2/models/model/infer", body)
+    return status, json.loads(answer)
+
+
+def test_code_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(
+        FailureError, match=r"processing\.py, which is not run unless SERINUS_ALLOW_PYTHON=true"
+    ) as caught:
+        open_engine(Config(model_dir=_directory(tmp_path / "m")))
+    assert caught.value.reason is Reason.INVALID_CONFIG
+
+
+def test_a_model_between_two_functions(tmp_path: Path) -> None:
+    directory = _directory(tmp_path / "m")
+    before = sorted(directory.rglob("*"))
+    config = Config(model_dir=directory, allow_python=True, engine_timeout=3.0, workers=2)
+    with support.Live(load_model(config)) as live:
+        metadata = json.loads(support.request(live.port, "GET", "/v2/models/model")[2])
+        assert [spec["name"] for spec in metadata["inputs"]] == ["amount", "rest"]
+        status, answer = _ask(live, "$12.5", "7")
+        assert status == 200
+        total, echo = answer["outputs"]
+        assert (total["data"], echo["data"]) == ([1550.0, 1000.0], ["$12.5", "7"])
+        assert _ask(live, "much") == (
+            500, {"error": "the model failed: ValueError: could not convert string to float: 'much'"}
+        )  # fmt: skip
+        assert _ask(live, "die")[1] == {"error": "the model failed: two worker processes died at these inputs"}
+        assert _ask(live, "hang")[0] == 504
+        metrics = live.metrics()
+        while metrics["serinus_workers"] < 2:
+            metrics = live.metrics()
+        assert metrics['serinus_worker_restarts_total{reason="crash"}'] == 2
+        assert metrics['serinus_worker_restarts_total{reason="stuck"}'] == 1
+        for step in ("preprocess", "model", "postprocess"):
+            assert metrics[f'serinus_step_duration_seconds_count{{step="{step}"}}'] >= 1
+        assert _ask(live, "1")[0] == 200
+    # No byte code was left in the directory, whose digest is pinned.
+    assert sorted(directory.rglob("*")) == before
+
+
+def test_an_error_of_the_code_is_an_error_of_the_inputs(tmp_path: Path) -> None:
+    config = Config(model_dir=_directory(tmp_path / "m"), allow_python=True)
+    engine = open_engine(config)
+    try:
+        inputs = synthetic_inputs(engine.signature, 1)
+        inputs["amount"][0, 0] = "much"
+        with pytest.raises(EngineError, match="could not convert"):
+            engine.run(inputs, ["total"])
+        inputs["amount"][0, 0] = "1.5"
+        (total,) = engine.run(inputs, ["total"])
+        assert total.tolist() == [[150.0]]
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("def preprocess(inputs):\n    return {}", "preprocess gave no 'x'; it gave nothing"),
+        ("def preprocess(inputs):\n    return inputs['rest']", "must return a dict of name to array, not ndarray"),
+        ("def preprocess(inputs):\n    return {'x': inputs['amount']}", "gave 'x' as object, but FP32 is needed"),
+        ("def preprocess(inputs):\n    return {'x': inputs['rest']}", r"of shape \[1, 2\], but \[-1, 3\] is needed"),
+        ("def preprocess(inputs):\n    return {'x': lambda: 1}", "neither numbers nor text|gave 'x' as object"),
+    ],
+)
+def test_what_a_function_gives_is_checked(tmp_path: Path, code: str, text: str) -> None:
+    engine = open_engine(Config(model_dir=_directory(tmp_path / "m", code), allow_python=True))
+    try:
+        with pytest.raises(EngineError, match=text) as caught:
+            engine.run(synthetic_inputs(engine.signature, 1), ["y"])
+        assert not isinstance(caught.value, EngineTimeoutError)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "about", "text"),
+    [
+        ("def preprocess(:", {}, "SyntaxError"),
+        ("raise RuntimeError('no database')", {}, "RuntimeError: no database"),
+        ("import serinus_nothing", {}, "No module named 'serinus_nothing'"),
+        ("x = 1", {}, "has neither preprocess nor postprocess"),
+        (_CODE, {"preprocess": "../processing.py"}, "must be a Python file at the top"),
+        (_CODE, {"preprocess": "none.py"}, "must be a Python file at the top"),
+        (_CODE, {"preprocess": 7}, "cannot be understood"),
+        (_CODE, {"processing": {"inputs": [{"name": "a", "datatype": "TEXT", "shape": [-1]}]}}, "datatype 'TEXT'"),
+    ],
+)
+def test_processing_that_does_not_load(tmp_path: Path, code: str, about: dict[str, Any], text: str) -> None:
+    directory = _directory(tmp_path / "m", code, {**_ABOUT, **about})
+    with pytest.raises(FailureError, match=text) as caught:
+        open_engine(Config(model_dir=directory, allow_python=True))
+    assert caught.value.reason is Reason.MODEL_LOAD_FAILED
+
+
+def test_the_preprocessing_hash_is_that_of_the_file_unless_the_model_says(tmp_path: Path) -> None:
+    directory = _directory(tmp_path / "m")
+    assert preprocessing_hash(directory) == "sha256:" + hashlib.sha256(_CODE.encode()).hexdigest()
+    (directory / "model.json").write_text(json.dumps({**_ABOUT, "preprocessing_hash": "mine"}))
+    assert preprocessing_hash(directory) == "mine"

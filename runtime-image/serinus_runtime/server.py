@@ -83,7 +83,9 @@ def load_model(config: Config) -> Loaded:
         ragged = open_ragged(config.model_dir, engine.signature)
         lengths = ragged.lengths() if ragged is not None else ()
         signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths)
-        costs = measure(engine, signature, config.batch_max_size) if engine.inline else {}
+        # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
+        measurable = engine.inline and ragged is None
+        costs = measure(engine, signature, config.batch_max_size) if measurable else {}
         about = read_about(config.model_dir, signature)
     except BaseException:
         engine.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -234,7 +235,8 @@ class WorkerPool:
         with self._changed:
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(2 * _CLOSE_SECONDS + self._limits.start)
+            # One that is just starting a process ends it as soon as that is up; it holds nothing else.
+            thread.join(2 * _CLOSE_SECONDS)
 
     def _add(self, worker: _Worker) -> None:
         with self._changed:
@@ -292,14 +294,18 @@ class WorkerPool:
 
     def _watch(self, worker: _Worker) -> None:
         limit = self._limits.memory
-        while not self._closing.is_set():
-            try:
-                worker.process.wait(_WATCH_SECONDS)
-            except subprocess.TimeoutExpired:
+        # Popen.wait with a time-out looks twenty times a second; a descriptor of the process is told.
+        ended = os.pidfd_open(worker.process.pid)
+        poller = select.poll()
+        poller.register(ended, select.POLLIN)
+        try:
+            while not self._closing.is_set():
+                if poller.poll(_WATCH_SECONDS * 1000):
+                    return
                 if limit and worker.memory() > limit:
                     self._drop(worker, "memory")
-            else:
-                return
+        finally:
+            os.close(ended)
 
     def _count(self, reason: str, why: str) -> None:
         self.restarts[reason] += 1

@@ -127,7 +127,9 @@ def _tokens_model(directory: Path, ragged: object) -> Path:
 
 def test_a_model_says_what_is_ragged(tmp_path: Path) -> None:
     directory = _tokens_model(tmp_path / "m", {"t": {"axis": 1, "pad": 0, "buckets": [4, 8]}})
-    with support.Live(load_model(Config(model_dir=directory))) as live:
+    loaded = load_model(Config(model_dir=directory))
+    assert (loaded.signature.batched, loaded.costs) == (True, {})
+    with support.Live(loaded) as live:
         for length in (1, 3, 4, 6, 20):
             tensor = {"name": "t", "shape": [1, length], "datatype": "FP32", "data": [2] * length}
             body = json.dumps({"inputs": [tensor]}).encode()

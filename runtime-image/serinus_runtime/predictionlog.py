@@ -7,6 +7,7 @@ cannot keep up, or a disk that is full, costs lines, which are counted, and neve
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 import time

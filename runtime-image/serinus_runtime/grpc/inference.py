@@ -98,7 +98,7 @@ def _answer_one(call: Call, exchange: Exchange, status: int, body: bytes, _type:
     if status == 200:
         call.reply([body])
     else:
-        call.fail(status, error_text(body), _pushback(headers))
+        call.fail(status, error_text(body), trailing(headers))
     exchange.answer = b""
     exchange.on_gone = None
 
@@ -108,11 +108,17 @@ def error_text(body: bytes) -> str:
     return _ERROR.decode(body).get("error", "")
 
 
-def _pushback(headers: bytes) -> bytes:
-    """`Retry-After` in gRPC's words."""
-    name, _, value = headers.partition(b": ")
-    seconds = value.strip()
-    return literal(b"grpc-retry-pushback-ms", seconds + b"000") if name == b"retry-after" and seconds.isdigit() else b""
+def trailing(headers: bytes) -> bytes:
+    """HTTP header lines as fields of the trailers, and `Retry-After` in gRPC's words as well."""
+    block = b""
+    for line in headers.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            name, value = name.strip().lower(), value.strip()
+            block += literal(name, value)
+            if name == b"retry-after" and value.isdigit():
+                block += literal(b"grpc-retry-pushback-ms", value + b"000")
+    return block
 
 
 class Stream:

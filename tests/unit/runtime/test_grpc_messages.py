@@ -23,6 +23,7 @@ from serinus_runtime.grpc.codec import GrpcCodec
 from serinus_runtime.grpc.connection import Connection
 from serinus_runtime.grpc.frames import ConnectionFaultError
 from serinus_runtime.grpc.heads import Head, Heads
+from serinus_runtime.grpc.inference import trailing
 from serinus_runtime.grpc.port import Limits, Method, Port, literal
 from serinus_runtime.grpc.schema import message_class
 from serinus_runtime.grpc.wireformat import split, top_fields, varint
@@ -254,6 +255,16 @@ def test_written_headers_are_read_by_hpack(length: int, said: bytes | None) -> N
     assert [(bytes(n), bytes(v)) for n, v in hpack.Decoder().decode(block, raw=True)] == [(b"name", b"v" * length)]
     if said is not None:
         assert said in block
+
+
+def test_header_lines_become_trailers() -> None:
+    block = trailing(b"ratelimit-limit: 5\r\nRetry-After: 2\r\n")
+    assert [(bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(block, raw=True)] == [
+        (b"ratelimit-limit", b"5"),
+        (b"retry-after", b"2"),
+        (b"grpc-retry-pushback-ms", b"2000"),
+    ]
+    assert trailing(b"") == b""
 
 
 @given(st.text(max_size=50))

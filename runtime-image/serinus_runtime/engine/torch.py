@@ -7,11 +7,9 @@ not the front's, and a stuck batch is ended without it.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import declared, mar
 from serinus_runtime.engine.base import Engine, EngineError, EngineTimeoutError, EngineUnavailableError, Signature
+from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, spawn
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.torchworker import frames
@@ -58,7 +57,7 @@ class TorchEngine(Engine):
         self._sock: socket.socket | None = None
         self._signature: Signature | None = None
         self._told: dict[str, Any] = {}
-        self._scratch: Path | None = None
+        self._scratch: Scratch | None = None
         self._supervisor = Supervisor("the torch worker", self._start, self._prepare)
 
     @property
@@ -87,7 +86,7 @@ class TorchEngine(Engine):
         """The worker's process id while there is one."""
         return self._supervisor.pid
 
-    def open(self, scratch: Path | None = None) -> None:
+    def open(self, scratch: Scratch | None = None) -> None:
         """Starts the worker and loads the model; `scratch` is removed at the end. Raises FailureError."""
         self._scratch = scratch
         try:
@@ -148,7 +147,7 @@ class TorchEngine(Engine):
         with self._lock:
             self._drop()
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
 
     def _start(self) -> subprocess.Popen[bytes]:
         ours, theirs = socket.socketpair()
@@ -239,9 +238,9 @@ def open_engine(config: Config) -> TorchEngine:
         )
     if signature is None:
         raise declared.missing(directory, archive.name)
-    scratch = Path(tempfile.mkdtemp(prefix="serinus-mar-"))
+    scratch = Scratch()
     try:
-        unpacked = mar.unpack(archive, scratch / "model", config.max_model_bytes)
+        unpacked = mar.unpack(archive, scratch.path / "model", config.max_model_bytes)
         engine = TorchEngine(
             config,
             archive.name,
@@ -259,6 +258,6 @@ def open_engine(config: Config) -> TorchEngine:
         ).declare(signature)
         engine.open(scratch)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.remove()
         raise
     return engine

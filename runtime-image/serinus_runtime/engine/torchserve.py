@@ -11,12 +11,10 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -28,6 +26,7 @@ from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import declared, mar
 from serinus_runtime.engine import torchserve_settings as settings
 from serinus_runtime.engine.base import Engine, EngineError, EngineUnavailableError, Signature
+from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, spawn
 from serinus_runtime.engine.torchserve_client import Client, Reply, handler_failed, refuse
 from serinus_runtime.failures import FailureError, Reason
@@ -55,11 +54,14 @@ class TorchServeEngine(Engine):
     backend = "torchserve"
     inline = False
 
-    def __init__(self, config: Config, signature: Signature, style: str, places: settings.Places) -> None:
+    def __init__(
+        self, config: Config, signature: Signature, style: str, places: settings.Places, scratch: Scratch
+    ) -> None:
         self._config = config
         self._signature = signature
         self._style = style
         self._places = places
+        self._scratch = scratch
         self._path = f"/predictions/{config.model_name}"
         self._client: Client | None = None
         self._management: Client | None = None
@@ -182,7 +184,7 @@ class TorchServeEngine(Engine):
         if self._looker.is_alive():
             self._looker.join(2 * _LOOK_TIMEOUT)
         self._forget()
-        shutil.rmtree(self._places.root, ignore_errors=True)
+        self._scratch.remove()
 
     def _forget(self) -> None:
         for client in (self._client, self._management, self._scraper):
@@ -317,20 +319,21 @@ def open_engine(config: Config) -> TorchServeEngine:
             f"there is no TorchServe in {config.torchserve_home} (SERINUS_TORCHSERVE_HOME): use the torch flavour of "
             "the image",
         )
-    places = settings.Places(Path(tempfile.mkdtemp(prefix="serinus-ts-")))
+    scratch = Scratch()
+    places = settings.Places(scratch.path)
     try:
         places.store.mkdir()
         unpacked = mar.unpack(archive, places.store / config.model_name, config.max_model_bytes)
         version = str(unpacked.manifest["model"].get("modelVersion") or "1.0")
         places.configuration.write_text(settings.properties(config, places, version, style.body))
         places.logging.write_text(settings.LOGGING)
-        engine = TorchServeEngine(config, signature, style.body, places)
+        engine = TorchServeEngine(config, signature, style.body, places, scratch)
         try:
             engine.open()
         except BaseException:
             engine.close()
             raise
     except BaseException:
-        shutil.rmtree(places.root, ignore_errors=True)
+        scratch.remove()
         raise
     return engine

@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from serinus_runtime.config import Config
 from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
 from serinus_runtime.engine import torchserve_settings as settings
+from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, end, spawn
 from serinus_runtime.engine.torchserve_client import Reply, refuse
 from serinus_runtime.failures import FailureError, Reason
@@ -93,6 +94,21 @@ def test_there_must_be_one_archive(tmp_path: Path) -> None:
             (tmp_path / f"{number}.mar").touch()
         with pytest.raises(FailureError, match=f"holds {count} files"):
             mar.only(tmp_path)
+
+
+def test_directories_of_killed_servers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    living = Scratch(tmp_path)
+    code = "import os, sys; from pathlib import Path; from serinus_runtime.engine.scratch import Scratch; "
+    code += "made = Scratch(Path(sys.argv[1])); (made.path / 'model').touch(); os._exit(9)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, check=False).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 2
+    other = Scratch(tmp_path)
+    assert set(tmp_path.iterdir()) == {living.path, other.path}
+    assert living.path.stat().st_mode & 0o077 == 0
+    for scratch in (living, other):
+        scratch.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def _declare(directory: Path, **told: object) -> declared.Signature:

@@ -95,6 +95,11 @@ class Call:
         """Called when the client's deadline passes before the answer; without, the call is failed."""
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def address(self) -> str:
+        """The client's network address; empty where it has none."""
+        return self._connection.address
+
     def identify(self) -> bytes:
         """The id that the answer will carry: the client's if it is sane, else a new one."""
         if not self.request_id:

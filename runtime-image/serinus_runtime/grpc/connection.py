@@ -26,6 +26,12 @@ class Connection(Answers):
         self._warned = False
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def address(self) -> str:
+        """The client's, without its port; empty where it has none."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) and peer else ""
+
     # Requests.
 
     def on_head(self, stream: int, head: Head, size: int, last: bool) -> None:

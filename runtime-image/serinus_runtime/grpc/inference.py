@@ -68,6 +68,7 @@ class Asking:
         exchange.target = call.head.path
         exchange.headers = call.head.fields
         exchange.body = body
+        exchange.peer = call.address
         return exchange
 
     def begin(self, exchange: Exchange) -> Inference:

@@ -58,6 +58,7 @@ class Exchange:
         "keep_alive_10",
         "method",
         "on_gone",
+        "peer",
         "received",
         "request_id",
         "streamed",
@@ -72,6 +73,8 @@ class Exchange:
     ) -> None:
         self._on_answer = on_answer
         self.connection = connection
+        self.peer = ""
+        """The client's network address, where it is not the connection that knows it."""
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}

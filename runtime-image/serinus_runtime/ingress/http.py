@@ -26,7 +26,7 @@ _SAYS_SOMETHING = frozenset(
 def address_of(exchange: Exchange) -> str:
     """The client's network address; empty where it has none."""
     # gRPC's calls have no connection of this kind.
-    return str(getattr(exchange.connection, "address", ""))
+    return exchange.peer or str(getattr(exchange.connection, "address", ""))
 
 
 class HttpIngress:

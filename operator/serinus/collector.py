@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from serinus import telemetry
-from serinus.cluster.store import Store
+from serinus.api.analysis import Metric
+from serinus.api.units import Duration
+from serinus.cluster.store import Key, Store
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus, PrometheusUnavailable
 from serinus.workqueue import WorkQueue
@@ -39,6 +41,7 @@ class Collector:
         self._tick = tick
         self._clock = clock
         self._round = -math.inf
+        self._own: dict[str, float] = {}
         self._well = True
         self.beat = clock()
         """When the loop last came round; `/healthz` looks at it."""
@@ -61,12 +64,12 @@ class Collector:
         if everyone:
             self._round = self.beat
         if active or everyone:
-            await self._ask()
+            await self._ask(self._due(active))
             for key in self._store.owners() if everyone else active:
                 self._queue.add(key)
         telemetry.QUEUE_LENGTH.set(len(self._queue))
 
-    def _census(self) -> list[tuple[str, str]]:
+    def _census(self) -> list[Key]:
         phases: Counter[str] = Counter()
         active = []
         for key in self._store.owners():
@@ -79,11 +82,27 @@ class Collector:
             telemetry.DEPLOYMENTS.labels(phase).set(count)
         return active
 
-    async def _ask(self) -> None:
+    def _due(self, active: list[Key]) -> list[str]:
+        """Users' own queries of the releases under way that it is time to ask: equal ones once."""
+        wanted: dict[str, float] = {}
+        for key in active:
+            release = ((self._store.owner(key) or {}).get("spec") or {}).get("release") or {}
+            for metric in (release.get("analysis") or {}).get("metrics") or ():
+                if query := metric.get("query"):
+                    interval = _seconds(metric.get("interval"))
+                    wanted[query] = min(interval, wanted.get(query, interval))
+        self._book.keep(wanted)
+        self._own = {query: at for query, at in self._own.items() if query in wanted}
+        due = [query for query, every in wanted.items() if self.beat - self._own.get(query, -math.inf) >= every]
+        self._own.update(dict.fromkeys(due, self.beat))
+        return due
+
+    async def _ask(self, own: list[str]) -> None:
         try:
             with telemetry.SNAPSHOT_SECONDS.time():
-                snapshot = await self._prometheus.snapshot()
+                snapshot = await self._prometheus.snapshot(own)
         except PrometheusUnavailable as error:
+            self._own.clear()
             self._book.fail(str(error))
             telemetry.SNAPSHOTS.labels("failed").inc()
             if self._well:
@@ -96,3 +115,11 @@ class Collector:
                 log.info("Prometheus answers again")
             self._well = True
         telemetry.PROMETHEUS_UP.set(self._well)
+
+
+def _seconds(interval: str | None) -> float:
+    """A stored interval; the default where it is left out or cannot be read."""
+    try:
+        return Duration(interval or Metric.model_fields["interval"].default).seconds
+    except ValueError:
+        return Duration(Metric.model_fields["interval"].default).seconds

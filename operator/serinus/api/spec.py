@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
 from serinus.api.runtime import Runtime
@@ -199,6 +200,8 @@ class Release(ApiModel):
         Limits(Percent, "<=", "50%", "write 50% or less, for example 1%"),
     ] = Percent("1%")
     """Accepted chance that a release of a good model is rolled back by mistake."""
+    analysis: Analysis = Analysis()
+    """What speaks against a candidate beyond the SLO, and what to do when nothing speaks at all."""
     progress_deadline: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("10m")
     """Longest time until the candidate's pods are ready."""
     unschedulable_timeout: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("1m")

@@ -68,6 +68,43 @@ class Counts(ApiModel):
     slow: int = 0
 
 
+class Capital(ApiModel):
+    """A sequential test under way: what it needs to go on after a restart."""
+
+    invested: Annotated[list[float], Field(max_length=16)] = []
+    """Natural logarithm of the capital, by alternative rate."""
+    held_back: float = 1.0
+    """Share of the capital that is not yet invested."""
+
+
+class Recent(ApiModel):
+    """The live revision over about the last half minute; what is older fades."""
+
+    requests: float = 0.0
+    errors: float = 0.0
+    slow: float = 0.0
+
+
+class Measurement(ApiModel):
+    """One look at a threshold metric."""
+
+    at: datetime
+    value: float | None = None
+    good: bool | None = None
+    """Left out where there is no value: that is neither."""
+    problem: str | None = None
+    """Why there is no value."""
+
+
+class MetricStatus(ApiModel):
+    """The last measurements of one of spec.release.analysis.metrics."""
+
+    name: str
+    measurements: Annotated[list[Measurement], Field(max_length=10)] = []
+    bad_in_a_row: int = 0
+    dry_run: bool = False
+
+
 class ReleaseStatus(ApiModel):
     """The release under way; everything needed to resume it."""
 
@@ -84,6 +121,18 @@ class ReleaseStatus(ApiModel):
     """When the gateway confirmed the present weight; hold times and counts start here."""
     candidate: Counts = Counts()
     live: Counts = Counts()
+    tests: Annotated[dict[str, Capital], Field(max_length=8)] = {}
+    """Sequential tests of this step, by name."""
+    recent: Recent = Recent()
+    """What the live revision did lately: trouble that hits both is not held against the candidate."""
+    evidence_at: datetime | None = None
+    """When the candidate's counts last grew."""
+    metrics: Annotated[list[MetricStatus], Field(max_length=10)] = []
+    """Threshold metrics and what they measured."""
+    inconclusive_since: datetime | None = None
+    """Since when the step holds for want of evidence."""
+    inconclusive: bool = False
+    """It has held so for longer than spec.release.analysis.inconclusive.after."""
     served: int = 0
     """Users' requests the candidate answered in the whole release."""
     reason: str | None = None

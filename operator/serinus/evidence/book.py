@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from serinus.api.status import Counts
-from serinus.evidence.counters import Ledger, Owner, Snapshot, increase
+from serinus.evidence.counters import Ledger, Owner, Pod, Snapshot, by_revision, increase
 from serinus.release.observed import Evidence, Rates
 
-Mark = Mapping[str, Counts]
+Mark = Mapping[Pod, Counts]
 
 
 class Book:
@@ -18,6 +18,7 @@ class Book:
         self._ledger = Ledger()
         self._marks: dict[Owner, Mark] = {}
         self._rates: dict[Owner, dict[str, Rates]] = {}
+        self._own: dict[str, Mapping[tuple[str, str, str], float] | str] = {}
         self._problem: str | None = Evidence().message
 
     def take(self, snapshot: Snapshot) -> None:
@@ -30,7 +31,12 @@ class Book:
         self._rates = {}
         for (namespace, deployment, revision), found in values.items():
             self._rates.setdefault((namespace, deployment), {})[revision] = Rates(**found)
+        self._own.update(snapshot.own)
         self._problem = None
+
+    def keep(self, queries: Collection[str]) -> None:
+        """Drops answers to users' own PromQL that nobody asks for any more."""
+        self._own = {query: answer for query, answer in self._own.items() if query in queries}
 
     def fail(self, message: str) -> None:
         """Notes that no snapshot could be had. What was counted before stays counted."""
@@ -40,9 +46,15 @@ class Book:
         """Evidence since the last `settle`, and a mark to settle with once the decision is stored."""
         if self._problem is not None:
             return Evidence(False, self._problem), self._marks.get(owner, {})
-        totals = self._ledger.totals(owner)
-        fresh = increase(totals, self._marks.get(owner, {}))
-        return Evidence(True, "", fresh, self._rates.get(owner, {})), totals
+        pods = self._ledger.pods(owner)
+        fresh = increase(pods, self._marks.get(owner, {}))
+        blocks: dict[str, tuple[Counts, ...]] = {}
+        for (revision, _), counts in sorted(fresh.items()):
+            blocks.setdefault(revision, ())
+            if counts.requests > 0:
+                blocks[revision] += (counts,)
+        own = {query: _of(owner, answer) for query, answer in self._own.items()}
+        return Evidence(True, "", by_revision(fresh), blocks, self._rates.get(owner, {}), own), pods
 
     def settle(self, owner: Owner, mark: Mark) -> None:
         """What `mark` covers is part of a stored decision now."""
@@ -51,3 +63,9 @@ class Book:
     def forget(self, owner: Owner) -> None:
         """Drops a deleted ModelDeployment."""
         self._marks.pop(owner, None)
+
+
+def _of(owner: Owner, answer: Mapping[tuple[str, str, str], float] | str) -> Mapping[str, float] | str:
+    if isinstance(answer, str):
+        return answer
+    return {revision: value for (*whose, revision), value in answer.items() if tuple(whose) == owner}

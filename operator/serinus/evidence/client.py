@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from serinus.evidence.queries import COUNTERS, RATES
 K = TypeVar("K")
 OWNER_LABELS = ("model_namespace", "model_deployment", "revision")
 SERIES_LABELS = (*OWNER_LABELS, "instance")
+MOST_OWN = 200
+"""Different queries of users that are asked per tick."""
 
 
 class PrometheusUnavailable(Exception):
@@ -35,8 +37,11 @@ class Prometheus:
         self._connect = PrometheusConnect(url, timeout=call_timeout, retry=Retry(total=0), method="POST")
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, own: Collection[str] = ()) -> Snapshot:
         """All queries of a tick for one moment.
+
+        Args:
+            own: users' own PromQL, each asked once. What is wrong with one of them is its own problem only.
 
         Raises:
             PrometheusUnavailable: any of the queries failed; a part of the truth is not evidence.
@@ -48,16 +53,27 @@ class Prometheus:
             return loop.run_in_executor(self._threads, self._query, query, now)
 
         names = [*COUNTERS, *RATES]
+        users = list(dict.fromkeys(own))
         try:
             async with asyncio.timeout(2 * self._timeout + 1):
                 answers = await asyncio.gather(*(ask(query) for query in (*COUNTERS.values(), *RATES.values())))
         except TimeoutError as error:
             raise PrometheusUnavailable(f"Prometheus at {self._url} did not answer in {self._timeout:g} s") from error
         by_name = dict(zip(names, answers, strict=True))
+        try:
+            async with asyncio.timeout(2 * self._timeout + 1):
+                mine = await asyncio.gather(*(ask(query) for query in users[:MOST_OWN]), return_exceptions=True)
+        except TimeoutError:
+            mine = [PrometheusUnavailable(f"no answer in {2 * self._timeout + 1:g} s")] * len(users[:MOST_OWN])
+        found: dict[str, dict[tuple[str, str, str], float] | str] = dict.fromkeys(
+            users[MOST_OWN:], f"more than {MOST_OWN} different queries in the cluster: only that many are asked"
+        )
+        found |= {query: _own(answer) for query, answer in zip(users, mine, strict=False)}
         return Snapshot(
             now,
             {name: _series(by_name[name], _series_key) for name in COUNTERS},
             {name: _series(by_name[name], _owner_key) for name in RATES},
+            found,
         )
 
     def _query(self, query: str, at: float) -> list[dict[str, Any]]:
@@ -105,3 +121,21 @@ def _series(answer: list[dict[str, Any]], key: Callable[[Mapping[str, str]], K])
         if value == value and value not in (float("inf"), float("-inf")):
             found[key(entry.get("metric", {}))] = value
     return found
+
+
+def _own(answer: list[dict[str, Any]] | BaseException) -> dict[tuple[str, str, str], float] | str:
+    """A user's vector by owner, or what is wrong with it. A value that is no number is no data."""
+    if isinstance(answer, PrometheusUnavailable):
+        return str(answer)
+    if isinstance(answer, BaseException):
+        raise answer
+    labels = ", ".join(OWNER_LABELS)
+    seen: set[tuple[str, str, str]] = set()
+    for entry in answer:
+        metric = entry.get("metric") if isinstance(entry, dict) else None
+        if metric is None or not all(metric.get(name) for name in OWNER_LABELS):
+            return f"the query returns samples without the labels {labels}: write sum by ({labels}) (...)"
+        if (key := _owner_key(metric)) in seen:
+            return f"the query returns several series for revision {key[2]}: write sum by ({labels}) (...)"
+        seen.add(key)
+    return _series(answer, _owner_key)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from serinus.api.status import Counts
 
+K = TypeVar("K")
 Owner = tuple[str, str]
 """Namespace and name of a ModelDeployment."""
 Series = tuple[str, str, str, str]
 """Namespace, ModelDeployment, revision, instance."""
+Pod = tuple[str, str]
+"""Revision and instance, within one ModelDeployment."""
 FIELDS = ("requests", "errors", "slow")
 
 
@@ -25,6 +29,8 @@ class Snapshot:
     """Raw counter values by field of Counts."""
     rates: Mapping[str, Mapping[tuple[str, str, str], float]] = field(default_factory=dict)
     """Values by field of Rates, then by namespace, ModelDeployment and revision."""
+    own: Mapping[str, Mapping[tuple[str, str, str], float] | str] = field(default_factory=dict)
+    """Answers to users' own PromQL by query: values likewise, or why there are none."""
 
 
 class Ledger:
@@ -37,7 +43,7 @@ class Ledger:
     def __init__(self, forget_after: float = 3600.0) -> None:
         self._forget_after = forget_after
         self._last: dict[tuple[str, Series], tuple[float, float]] = {}
-        self._totals: dict[tuple[Owner, str], dict[str, float]] = {}
+        self._totals: dict[Owner, dict[Pod, dict[str, float]]] = {}
         self._started = False
 
     def add(self, snapshot: Snapshot) -> None:
@@ -55,38 +61,55 @@ class Ledger:
                 else:
                     increase = value - known[0] if value >= known[0] else value
                 self._last[key] = (value, snapshot.time)
-                total = self._totals.setdefault(((series[0], series[1]), series[2]), dict.fromkeys(FIELDS, 0.0))
-                total[name] += increase
+                pods = self._totals.setdefault((series[0], series[1]), {})
+                pods.setdefault((series[2], series[3]), dict.fromkeys(FIELDS, 0.0))[name] += increase
         self._forget(snapshot.time)
 
-    def totals(self, owner: Owner) -> dict[str, Counts]:
-        """Requests by revision since the ledger began. Only differences mean anything."""
+    def pods(self, owner: Owner) -> dict[Pod, Counts]:
+        """Requests by revision and pod since the ledger began. Only differences mean anything."""
         return {
-            revision: Counts(
-                requests=round(total["requests"]), errors=round(total["errors"]), slow=round(total["slow"])
-            )
-            for (whose, revision), total in self._totals.items()
-            if whose == owner
+            pod: Counts(requests=round(total["requests"]), errors=round(total["errors"]), slow=round(total["slow"]))
+            for pod, total in self._totals.get(owner, {}).items()
         }
+
+    def totals(self, owner: Owner) -> dict[str, Counts]:
+        """The same by revision."""
+        return by_revision(self.pods(owner))
 
     def _forget(self, now: float) -> None:
         gone = [key for key, (_, seen) in self._last.items() if now - seen > self._forget_after]
+        if not gone:
+            return
         for key in gone:
             del self._last[key]
-        if gone:
-            alive = {((series[0], series[1]), series[2]) for _, series in self._last}
-            for total in [key for key in self._totals if key not in alive]:
-                del self._totals[total]
+        alive = {series for _, series in self._last}
+        for _, (namespace, deployment, revision, instance) in gone:
+            if (namespace, deployment, revision, instance) not in alive:
+                pods = self._totals.get((namespace, deployment), {})
+                pods.pop((revision, instance), None)
+                if not pods:
+                    self._totals.pop((namespace, deployment), None)
 
 
-def increase(now: Mapping[str, Counts], before: Mapping[str, Counts]) -> dict[str, Counts]:
-    """What came since `before`, by revision; a revision unknown before counts in full."""
+def increase(now: Mapping[K, Counts], before: Mapping[K, Counts]) -> dict[K, Counts]:
+    """What came since `before`; whoever is unknown before counts in full."""
     zero = Counts()
     return {
-        revision: Counts(
-            requests=max(0, total.requests - before.get(revision, zero).requests),
-            errors=max(0, total.errors - before.get(revision, zero).errors),
-            slow=max(0, total.slow - before.get(revision, zero).slow),
+        who: Counts(
+            requests=max(0, total.requests - before.get(who, zero).requests),
+            errors=max(0, total.errors - before.get(who, zero).errors),
+            slow=max(0, total.slow - before.get(who, zero).slow),
         )
-        for revision, total in now.items()
+        for who, total in now.items()
     }
+
+
+def by_revision(pods: Mapping[Pod, Counts]) -> dict[str, Counts]:
+    """Counts of pods added up."""
+    totals: dict[str, Counts] = {}
+    for (revision, _), more in pods.items():
+        known = totals.get(revision, Counts())
+        totals[revision] = Counts(
+            requests=known.requests + more.requests, errors=known.errors + more.errors, slow=known.slow + more.slow
+        )
+    return totals

@@ -1,34 +1,58 @@
-"""An always-valid test of "the failure rate is at most p0": it may be looked at after every request.
+"""An always-valid test of "the share of bad requests is at most p0", whatever happens inside a block of requests.
 
-For each alternative rate q > p0 the likelihood ratio of k failures in n requests,
+Requests of one pod between two looks are one block. A bad batch, or a second in which a pod is slow, spoils many
+requests of a block together, so requests are not independent; blocks nearly are. The test therefore bets on block
+averages: with x = bad / requests of a block and 0 <= f <= 1 chosen before the block is seen, the factor
 
-    (q / p0)^k * ((1 - q) / (1 - p0))^(n - k),
+    1 - f + f * x / p0
 
-is a supermartingale with start 1 under every true rate p <= p0, since its expected one-step factor is linear and
-increasing in p and equals 1 at p0. A mixture over q with fixed weights is one too. By Ville's inequality it ever
-reaches 1/alpha with probability at most alpha, however often one looks: an e-process (Ramdas, Gruenwald, Vovk and
-Shafer, "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38(4), 2023; the mixture goes
-back to Robbins, "Statistical methods related to the law of the iterated logarithm", Ann. Math. Statist. 41(5), 1970).
+is never negative, and its expectation is at most 1 whenever E[x | past] <= p0, however the requests of the block depend
+on one another. A product of such factors is a supermartingale that starts at 1; by Ville's inequality it ever reaches
+1/alpha with probability at most alpha, however often one looks (Waudby-Smith and Ramdas, "Estimating means of bounded
+random variables by betting", J. R. Stat. Soc. B 86(1), 2024; Ramdas, Gruenwald, Vovk and Shafer, "Game-theoretic
+statistics and safe anytime-valid inference", Statistical Science 38(4), 2023).
 
-The reciprocal of the e-value, cut at 1, is an anytime-valid p-value.
+The bet for an alternative rate q and a block of n requests is f = 1 - ((1 - q) / (1 - p0))^n. For n = 1 the factor is
+the likelihood ratio of the requests themselves; for rare failures it is Kelly's bet (f is the chance to see one); so
+little is lost where requests are independent after all. What is given up on purpose: one block can multiply the
+capital by at most 1 / p0, so it takes two or three blocks to condemn a candidate, never one.
+
+The capital is split evenly over alternatives (a mixture; Robbins 1970), and a part is held back and invested bit by bit
+while the step lasts, so that a candidate which turns bad late is not protected by the good it did before: a mixture
+over the time of the change is a supermartingale too (Shin, Ramdas and Rinaldo, "E-detectors", 2023).
+
+A candidate is compared with the live revision by the same bets, with p0 the upper confidence bound of the live
+revision's share over the same time plus the declared margin. The safe tests of Turner, Ly and Gruenwald ("Generic
+E-variables for exact sequential k-sample tests", 2024) are sharper where requests are independent, but a batch that
+fails together breaks them; and the live revision has most of the requests, so that its bound costs little.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
-_ALTERNATIVES = 24
-_LARGEST = 0.95
+ALTERNATIVES = 8
+LARGEST = 0.95
+"""The largest alternative rate; p0 must be below."""
+HELD_BACK = 0.25
+"""Share of the capital that is invested while the step lasts."""
+_NEAREST = math.log(1.5)
+_RUIN = -500.0
+"""Logarithm of a capital that counts as nothing, so that sums stay finite."""
+_GRAIN = 1e6
 
 
-@lru_cache(maxsize=256)
-def _grid(p0: float) -> tuple[tuple[float, float], ...]:
-    """Log factors per failure and per success of each alternative rate, evenly spaced in log-odds above p0."""
-    low, high = _logit(min(1.25 * p0, (p0 + _LARGEST) / 2)), _logit(_LARGEST)
-    rates = [_expit(low + (high - low) * i / (_ALTERNATIVES - 1)) for i in range(_ALTERNATIVES)]
-    return tuple((math.log(q / p0), math.log1p(-q) - math.log1p(-p0)) for q in rates)
+@lru_cache(maxsize=4096)
+def alternatives(p0: float) -> tuple[float, ...]:
+    """Rates above p0 that are bet on: geometrically spaced in log-odds from 1.5 times the odds of p0 up."""
+    base = _logit(p0)
+    farthest = _logit(LARGEST) - base
+    nearest = min(_NEAREST, farthest / 2)
+    growth = (farthest / nearest) ** (1 / (ALTERNATIVES - 1))
+    return tuple(_expit(base + nearest * growth**i) for i in range(ALTERNATIVES))
 
 
 def _logit(p: float) -> float:
@@ -39,29 +63,62 @@ def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def log_e_value(failures: int, requests: int, p0: float) -> float:
-    """Natural logarithm of the evidence against "the failure rate is at most p0".
+def start() -> tuple[float, ...]:
+    """Log capital by alternative before anything was invested."""
+    return (_RUIN,) * ALTERNATIVES
+
+
+def invest(capital: Sequence[float], share: float) -> tuple[float, ...]:
+    """`share` of the whole capital, spread evenly over the alternatives, is added to what they have."""
+    if share <= 0:
+        return tuple(capital)
+    added = math.log(share / ALTERNATIVES)
+    return tuple(_add(log, added) for log in capital)
+
+
+def bet(capital: Sequence[float], bad: int, requests: int, p0: float) -> tuple[float, ...]:
+    """Log capital by alternative after one block. Rounded down, so that storing it as a decimal gives nothing away.
 
     Args:
-        failures: requests that failed, 0 <= failures <= requests.
-        requests: requests seen.
-        p0: largest rate that is still good, 0 < p0 < 0.95.
+        capital: natural logarithms, one per alternative.
+        bad: requests of the block that failed or were slow, 0 <= bad <= requests.
+        requests: requests of the block; none changes nothing.
+        p0: largest share that is still good, 0 < p0 < 0.95. It may differ from block to block.
 
     Raises:
         ValueError: an argument is out of range.
     """
-    if not 0 <= failures <= requests:
-        raise ValueError(f"failures must lie between 0 and requests, got {failures} of {requests}")
-    if not 0 < p0 < _LARGEST:
-        raise ValueError(f"p0 must lie between 0 and {_LARGEST}, got {p0}")
-    terms = [failures * gain + (requests - failures) * loss for gain, loss in _grid(p0)]
-    peak = max(terms)
-    return peak + math.log(sum(math.exp(term - peak) for term in terms) / _ALTERNATIVES)
-
-
-def upper_bound(failures: int, requests: int, confidence: float = 0.99) -> float:
-    """Upper end of the Wilson score interval of a rate (Wilson 1927): at fixed time, not anytime-valid."""
+    if not 0 <= bad <= requests:
+        raise ValueError(f"bad must lie between 0 and requests, got {bad} of {requests}")
+    if not 0 < p0 < LARGEST:
+        raise ValueError(f"p0 must lie between 0 and {LARGEST}, got {p0}")
     if requests == 0:
+        return tuple(capital)
+    gain = bad / requests / p0
+    after = []
+    for log, rate in zip(capital, alternatives(p0), strict=True):
+        spared = math.exp(requests * (math.log1p(-rate) - math.log1p(-p0)))
+        factor = spared + (1 - spared) * gain
+        grown = log + math.log(factor) if factor > 0 else _RUIN
+        after.append(max(_RUIN, math.floor(grown * _GRAIN) / _GRAIN))
+    return tuple(after)
+
+
+def log_evidence(capital: Sequence[float], held_back: float = 0.0) -> float:
+    """Natural logarithm of the whole capital: the evidence against "the share is at most p0"."""
+    peak = max(capital)
+    invested = peak + math.log(sum(math.exp(log - peak) for log in capital))
+    return _add(invested, math.log(held_back)) if held_back > 0 else invested
+
+
+def _add(log: float, other: float) -> float:
+    high, low = max(log, other), min(log, other)
+    return high + math.log1p(math.exp(low - high))
+
+
+def upper_bound(failures: float, requests: float, confidence: float = 0.99) -> float:
+    """Upper end of the Wilson score interval of a rate (Wilson 1927): at fixed time, not anytime-valid."""
+    if requests <= 0:
         return 1.0
     z = _normal_quantile(confidence)
     rate = failures / requests

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal
 
+from serinus.api.analysis import WorseThanLive
 from serinus.api.spec import Slo
-from serinus.api.status import Counts
+from serinus.api.status import Capital, Counts, Recent
 from serinus.api.units import Percent
-from serinus.evidence.sequential import log_e_value, upper_bound
+from serinus.evidence.sequential import HELD_BACK, bet, invest, log_evidence, start, upper_bound
 
 SLOW_FRACTION = 0.01
 """p99 <= limit means: at most one request in a hundred is slower than the limit."""
+FADE = 0.95
+"""What is left of the live revision's recent counts after another look: half of it after about 14."""
 _STRICTEST = 1e-6
 _LAXEST = 0.5
+_FIRST = 0.5
+"""Share of alpha for the first stage: that is where a broken candidate shows itself, and soon matters most."""
 
 
 class Finding(StrEnum):
@@ -33,67 +39,150 @@ class Verdict:
     message: str
 
 
-class Judge(Protocol):
-    """A way to judge a candidate by what happened since its step began."""
+@dataclass(frozen=True)
+class Question:
+    """One test: is the candidate's share of such requests too large?"""
 
-    def judge(self, candidate: Counts, live: Counts, slo: Slo, min_requests: int) -> Verdict:
-        """Counts of both revisions over the same time -> verdict."""
-        ...
+    name: str
+    field: Literal["errors", "slow"]
+    reason: str
+    verb: str
+    limit: float
+    """Largest good share; with `versus_live`, largest good difference."""
+    versus_live: bool = False
+
+
+def questions(slo: Slo, worse: WorseThanLive | None = None) -> tuple[Question, ...]:
+    """The tests that a specification asks for."""
+    slow = f"took longer than {slo.p99}"
+    asked = [
+        Question("errors", "errors", "ErrorRateTooHigh", "failed", slo.error_rate.fraction),
+        Question("slow", "slow", "LatencyTooHigh", slow, SLOW_FRACTION),
+    ]
+    if worse and worse.error_rate:
+        margin = worse.error_rate.fraction
+        asked.append(Question("errorsVersusLive", "errors", "MoreErrorsThanLive", "failed", margin, versus_live=True))
+    if worse and worse.slow_requests:
+        margin = worse.slow_requests.fraction
+        asked.append(Question("slowVersusLive", "slow", "SlowerThanLive", slow, margin, versus_live=True))
+    return tuple(asked)
+
+
+def share_of_alpha(stage: int, stages: int) -> float:
+    """How much of a release's alpha one stage may use: half for the first, the rest evenly for the others."""
+    if stages <= 1:
+        return 1.0
+    return _FIRST if stage == 0 else (1 - _FIRST) / (stages - 1)
+
+
+def fade(recent: Recent, fresh: Counts) -> Recent:
+    """The live revision's recent counts after another look."""
+    if fresh.requests == 0:
+        return recent
+    return Recent(
+        requests=round(FADE * recent.requests + fresh.requests, 3),
+        errors=round(FADE * recent.errors + min(fresh.errors, fresh.requests), 3),
+        slow=round(FADE * recent.slow + min(fresh.slow, fresh.requests), 3),
+    )
 
 
 @dataclass(frozen=True)
 class SequentialJudge:
-    """Anytime-valid tests of error rate and slow fraction against the SLO.
+    """Anytime-valid tests of error rate and slow fraction against the SLO and, where asked for, the live revision.
 
     Where the live revision itself misses the limit over the same time, the candidate is held to the live revision's
     upper confidence bound instead: what hits both blames neither.
     """
 
+    questions: tuple[Question, ...]
     alpha: float
-    """Accepted chance of one false alarm in the whole release, shared evenly by metrics and steps."""
-    steps: int
+    """Accepted chance of one false alarm in this stage, shared evenly by the questions."""
 
-    def judge(self, candidate: Counts, live: Counts, slo: Slo, min_requests: int) -> Verdict:
+    def observe(
+        self,
+        tests: Mapping[str, Capital],
+        blocks: Sequence[Counts],
+        live: Counts,
+        recent: Recent,
+        progress: float = 1.0,
+    ) -> dict[str, Capital]:
+        """The tests after another look.
+
+        Args:
+            tests: as the look before left them; empty when a stage begins.
+            blocks: the candidate's requests since then, one entry per pod.
+            live: the live revision's requests over the same stage, the present look included.
+            recent: the same, faded.
+            progress: how much of the stage's time is over, 0 to 1.
+        """
+        after = {}
+        for question in self.questions:
+            known = tests.get(question.name, Capital())
+            held_back = min(known.held_back, HELD_BACK * (1 - min(1.0, max(0.0, progress))))
+            capital = invest(known.invested or start(), known.held_back - held_back)
+            bound, _ = allowed(question, live, recent)
+            for block in blocks:
+                bad = min(getattr(block, question.field), block.requests)
+                capital = bet(capital, bad, block.requests, bound)
+            after[question.name] = Capital(invested=list(capital), held_back=held_back)
+        return after
+
+    def judge(
+        self, tests: Mapping[str, Capital], candidate: Counts, live: Counts, recent: Recent, min_requests: int
+    ) -> Verdict:
         """Fail as soon as the evidence is clear; pass once `min_requests` were answered and nothing speaks against."""
-        threshold = math.log(2 * max(1, self.steps) / self.alpha)
-        checks = (
-            ("ErrorRateTooHigh", "failed", candidate.errors, live.errors, slo.error_rate.fraction, "error rate"),
-            (
-                "LatencyTooHigh",
-                f"took longer than {slo.p99}",
-                candidate.slow,
-                live.slow,
-                SLOW_FRACTION,
-                "slow fraction",
-            ),
-        )
-        told = []
-        for reason, verb, bad, live_bad, limit, noun in checks:
-            bound, against = reference(live_bad, live.requests, limit)
-            bad = min(bad, candidate.requests)
-            evidence = log_e_value(bad, candidate.requests, bound)
-            share = Percent.of(bad / candidate.requests) if candidate.requests else "0%"
+        threshold = math.log(len(self.questions) / self.alpha)
+        for question in self.questions:
+            known = tests.get(question.name)
+            if known is None or not known.invested:
+                continue
+            evidence = log_evidence(known.invested, known.held_back)
             if evidence >= threshold:
-                sure = min(1 - 1e-9, 1 - math.exp(-evidence))
-                return Verdict(
-                    Finding.FAIL,
-                    reason,
-                    f"{bad} of {candidate.requests} requests {verb} ({share}); "
-                    f"allowed are {Percent.of(bound)}{against}; sure to {100 * sure:.4g}%",
-                )
-            told.append(f"{noun} {share}")
-        numbers = f"{candidate.requests} requests, " + ", ".join(told)
+                return self._fail(question, candidate, live, recent, evidence)
+        numbers = f"{candidate.requests} requests, error rate {_share(candidate.errors, candidate)}, "
+        numbers += f"slow fraction {_share(candidate.slow, candidate)}"
         if candidate.requests == 0:
             return Verdict(Finding.NOT_YET, "NoRequests", "the candidate has answered no request at this step yet")
         if candidate.requests < min_requests:
             return Verdict(Finding.NOT_YET, "TooFewRequests", f"{numbers}; {min_requests} requests are needed")
         return Verdict(Finding.PASS, "WithinSLO", numbers)
 
+    def _fail(self, question: Question, candidate: Counts, live: Counts, recent: Recent, evidence: float) -> Verdict:
+        bad = min(getattr(candidate, question.field), candidate.requests)
+        bound, source = allowed(question, live, recent)
+        sure = min(1 - 1e-9, 1 - math.exp(-evidence))
+        text = f"{bad} of {candidate.requests} requests {question.verb} ({_share(bad, candidate)}); "
+        text += f"allowed are {Percent.of(bound)}{source}; sure to {100 * sure:.4g}%"
+        return Verdict(Finding.FAIL, question.reason, text)
 
-def reference(live_bad: int, live_requests: int, limit: float) -> tuple[float, str]:
-    """The rate a candidate is held to, and how to say where it comes from."""
-    limit = min(max(limit, _STRICTEST), _LAXEST)
-    if live_requests > 0 and live_bad / live_requests > limit:
-        bound = min(max(limit, upper_bound(min(live_bad, live_requests), live_requests)), _LAXEST)
-        return bound, " (the live revision misses the SLO too)"
+
+def allowed(question: Question, live: Counts, recent: Recent) -> tuple[float, str]:
+    """The share a candidate is held to, and how to say where it comes from."""
+    bad, lately = min(getattr(live, question.field), live.requests), getattr(recent, question.field)
+    if question.versus_live:
+        bound = upper_bound(bad, live.requests)
+        if _surely_above(lately, recent.requests, bound):
+            bound = upper_bound(lately, recent.requests)
+        margin = Percent.of(question.limit)
+        return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
+    limit = bound = _clipped(question.limit)
+    if live.requests > 0 and bad / live.requests > limit:
+        bound = max(limit, upper_bound(bad, live.requests))
+    if _surely_above(lately, recent.requests, limit):
+        bound = max(bound, upper_bound(lately, recent.requests))
+    if bound > limit:
+        return _clipped(bound), " (the live revision misses the SLO too)"
     return limit, " by the SLO"
+
+
+def _surely_above(bad: float, requests: float, limit: float) -> bool:
+    """Whether the lower end of the Wilson interval is above `limit`."""
+    return requests > 0 and 1 - upper_bound(requests - bad, requests) > limit
+
+
+def _clipped(share: float) -> float:
+    return round(min(max(share, _STRICTEST), _LAXEST), 9)
+
+
+def _share(bad: int, counts: Counts) -> str:
+    return Percent.of(min(bad, counts.requests) / counts.requests) if counts.requests else "0%"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serinus.api.spec import Step
 from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
-from serinus.evidence.verdict import Judge, SequentialJudge
+from serinus.evidence.verdict import SequentialJudge, questions, share_of_alpha
 from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
 
@@ -30,7 +30,17 @@ class Draft:
         """Seconds until time alone may change something."""
         steps = self.spec.release.canary_steps()
         self.steps: tuple[Step, ...] = steps if self.spec.route else ()
-        self.judge: Judge = SequentialJudge(self.spec.release.alpha.fraction, len(self.steps) + 1)
+
+    def judge(self, stage: int) -> SequentialJudge:
+        """Judges one stage of a release: a step, by its index, or what follows the promotion."""
+        release = self.spec.release
+        alpha = release.alpha.fraction * share_of_alpha(stage, len(self.steps) + 1)
+        return SequentialJudge(questions(self.spec.slo, release.analysis.worse_than_live), alpha)
+
+    @property
+    def step(self) -> Step | None:
+        """The step under way; the last one while promoting."""
+        return self.steps[min(self.release.step, len(self.steps) - 1)] if self.steps else None
 
     def _heed_override(self) -> None:
         override = self.status.override

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from serinus.api.spec import Step
 from serinus.api.status import Counts, Outcome, Phase
-from serinus.evidence.verdict import Finding, Verdict
+from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for
 from serinus.release.draft import Draft
 from serinus.release.observed import Failure
-from serinus.release.transitions import finish, roll_back
+from serinus.release.transitions import NOTHING_COUNTED, finish, roll_back
 
 
 def confirm_route(draft: Draft) -> None:
@@ -21,30 +21,37 @@ def confirm_route(draft: Draft) -> None:
     if abs(share - release.weight) < 0.5 and (total or release.weight == 0):
         draft.update_release(serving_since=draft.now)
         if release.phase is Phase.CANARY:
-            draft.update_release(candidate=Counts(), live=Counts())
+            draft.update_release(**NOTHING_COUNTED)
 
 
 def count(draft: Draft) -> None:
-    """Adds what both revisions answered since the last decision."""
+    """Adds what both revisions answered since the last decision, and lets the tests bet on it."""
     release, evidence = draft.release, draft.given.evidence
     if not evidence.available:
         return
     fresh = evidence.counts.get(release.revision, Counts())
-    served = release.served + fresh.requests
-    if release.serving_since is None:
-        draft.update_release(served=served)
+    if fresh.requests > 0:
+        draft.update_release(served=release.served + fresh.requests, evidence_at=draft.now)
+    step = draft.step
+    if release.serving_since is None or release.phase is Phase.ROLLING_BACK:
         return
-    live = draft.status.live.revision if draft.status.live else ""
-    draft.update_release(
-        served=served,
-        candidate=_add(release.candidate, fresh),
-        live=_add(release.live, evidence.counts.get(live, Counts())),
-    )
+    live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
+    live, recent = add(release.live, live_fresh), fade(release.recent, live_fresh)
+    draft.update_release(candidate=add(release.candidate, fresh), live=live, recent=recent)
+    if step is None or fresh.requests == 0:
+        return
+    held = (draft.now - release.serving_since).total_seconds()
+    progress = 1.0 if release.phase is not Phase.CANARY else held / max(step.hold.seconds, 1e-9)
+    blocks = evidence.blocks.get(release.revision, (fresh,))
+    tests = draft.judge(release.step).observe(release.tests, blocks, live, recent, progress)
+    draft.update_release(tests=tests)
 
 
 def verdict(draft: Draft, step: Step) -> Verdict:
     """What the counts of the present step say."""
-    return draft.judge.judge(draft.release.candidate, draft.release.live, draft.spec.slo, step.min_requests)
+    release = draft.release
+    judge = draft.judge(release.step)
+    return judge.judge(release.tests, release.candidate, release.live, release.recent, step.min_requests)
 
 
 def condemned(draft: Draft, found: Verdict) -> bool:
@@ -110,7 +117,8 @@ def needed(draft: Draft, weight: int) -> int:
     return floor_for(weight, draft.spec.scaling, live.desired)
 
 
-def _add(total: Counts, more: Counts) -> Counts:
+def add(total: Counts, more: Counts) -> Counts:
+    """Both together."""
     return Counts(
         requests=total.requests + more.requests, errors=total.errors + more.errors, slow=total.slow + more.slow
     )

@@ -74,7 +74,11 @@ class Evidence:
     """Why evidence is not available."""
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """Requests by revision since the last decision that was stored."""
+    blocks: Mapping[str, tuple[Counts, ...]] = field(default_factory=dict)
+    """The same by revision and pod: requests of one pod between two looks stand and fall together."""
     rates: Mapping[str, Rates] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, float] | str] = field(default_factory=dict)
+    """Answers to users' own PromQL: values by revision, or why there are none, by query."""
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,12 @@ def _progress(status: ModelDeploymentStatus, target: Revision, phase: Phase) -> 
     release, last = status.release, status.last_release
     if release is not None:
         message = release.message or f"version {target.version}: {phase} at {release.weight}%"
-        held = release.reason == "EvidenceMissing"
         wanted = [Wanted("Reconciling", True, release.reason or str(phase), message)]
-        return [*wanted, Wanted("EvidenceMissing", True, "PrometheusUnavailable", message)] if held else wanted
+        if evidence_missing(status):
+            unavailable = release.reason == "EvidenceMissing"
+            reason = "PrometheusUnavailable" if unavailable else release.reason or "Inconclusive"
+            wanted.append(Wanted("EvidenceMissing", True, reason, message))
+        return wanted
     if status.override is not None:
         message = f"version {target.version} serves by hand, although the spec asks for another"
         hint = "change the spec, or set the annotation serving.serinus.dev/retry to a new value"
@@ -87,6 +90,14 @@ def _progress(status: ModelDeploymentStatus, target: Revision, phase: Phase) -> 
         hint = "change the spec, or set the annotation serving.serinus.dev/retry to a new value"
         return [Wanted("Stalled", True, reason, f"version {target.version}: {message}; {hint}")]
     return []
+
+
+def evidence_missing(status: ModelDeploymentStatus) -> bool:
+    """Whether a release holds because nothing can be said of its candidate. Too few requests are no reason at first."""
+    release = status.release
+    if release is None:
+        return False
+    return release.inconclusive or release.reason in ("EvidenceMissing", "EvidenceStale", "MetricMissing")
 
 
 def _metrics(

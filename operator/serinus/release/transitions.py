@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
-from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
+from serinus.api.status import Counts, Outcome, Phase, Recent, ReleaseRecord
 from serinus.release.draft import Draft
 
 MAX_FAILED = 20
 """Failed revisions that are remembered."""
 MAX_HISTORY = 20
 """Releases that are remembered."""
+NOTHING_COUNTED: Mapping[str, object] = {"candidate": Counts(), "live": Counts(), "recent": Recent(), "tests": {}}
+"""Fields of a release when a step begins to count."""
 
 
 def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None:
@@ -20,7 +23,7 @@ def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None
     """
     changed = weight != draft.release.weight
     if phase is Phase.CANARY:
-        draft.update_release(candidate=Counts(), live=Counts())
+        draft.update_release(**NOTHING_COUNTED)
     draft.update_release(
         phase=phase,
         step=step,

@@ -86,3 +86,57 @@ def test_anything_but_an_answer_is_unavailable(status: int, body: str) -> None:
 def test_nobody_there_is_said_in_plain_words() -> None:
     with pytest.raises(PrometheusUnavailable, match="connection refused"):
         ask("http://127.0.0.1:9")
+
+
+def own(body: str, status: int = 200) -> object:
+    """What a user's query that is answered like this leads to."""
+
+    async def once(url: str) -> Snapshot:
+        prometheus = Prometheus(url, call_timeout=2.0)
+        try:
+            return await prometheus.snapshot(["up", "up"])
+        finally:
+            prometheus.close()
+
+    with server(status, body) as url:
+        return asyncio.run(once(url)).own["up"]
+
+
+def result(*metrics: dict[str, str]) -> str:
+    found = [{"metric": metric, "value": [0, "7"]} for metric in metrics]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": found}})
+
+
+LABELS = {"model_namespace": "ns", "model_deployment": "fraud", "revision": "r"}
+
+
+def test_own_query_by_revision() -> None:
+    assert own(result(LABELS, {**LABELS, "revision": "s"})) == {("ns", "fraud", "r"): 7.0, ("ns", "fraud", "s"): 7.0}
+
+
+def test_own_query_with_several_series_per_revision_is_no_value() -> None:
+    assert "several series for revision r" in str(own(result({**LABELS, "code": "1"}, {**LABELS, "code": "2"})))
+
+
+def test_own_query_without_the_labels_is_no_value() -> None:
+    assert "without the labels model_namespace, model_deployment, revision" in str(own(result({"job": "x"})))
+
+
+def test_a_wrong_own_query_is_its_own_problem_only() -> None:
+    class Refusing(Prometheus):
+        def _query(self, query: str, at: float) -> list[dict[str, object]]:
+            if query == "wrong(":
+                raise PrometheusUnavailable("refused a query: parse error")
+            return super()._query(query, at)
+
+    async def once(url: str) -> Snapshot:
+        prometheus = Refusing(url, call_timeout=2.0)
+        try:
+            return await prometheus.snapshot(["wrong("])
+        finally:
+            prometheus.close()
+
+    with server(200, vector("7")) as url:
+        snapshot = asyncio.run(once(url))
+    assert snapshot.own == {"wrong(": "refused a query: parse error"}
+    assert snapshot.rates["p99"] == {("ns", "fraud", "r"): 7.0}

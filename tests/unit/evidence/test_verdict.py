@@ -2,43 +2,117 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serinus.api.analysis import WorseThanLive
 from serinus.api.spec import Slo
-from serinus.api.status import Counts
+from serinus.api.status import Capital, Counts, Recent
 from serinus.api.units import Duration, Percent
-from serinus.evidence.verdict import Finding, SequentialJudge
+from serinus.evidence.verdict import Finding, SequentialJudge, Verdict, fade, questions, share_of_alpha
 
 SLO = Slo(p99=Duration("50ms"), error_rate=Percent("0.1%"))
-JUDGE = SequentialJudge(alpha=0.01, steps=3)
+WORSE = WorseThanLive(error_rate=Percent("1%"), slow_requests=Percent("0.2%"))
+
+
+def times(counts: Counts, number: int) -> Counts:
+    return Counts(requests=number * counts.requests, errors=number * counts.errors, slow=number * counts.slow)
+
+
+def verdict(
+    block: Counts,
+    live: Counts,
+    looks: int = 1,
+    slo: Slo = SLO,
+    worse: WorseThanLive | None = None,
+    min_requests: int = 100,
+) -> Verdict:
+    """After so many looks of two pods with `block` each, while the live revision answered `live`."""
+    judge = SequentialJudge(questions(slo, worse), 0.005)
+    tests: dict[str, Capital] = {}
+    recent = Recent()
+    for look in range(1, looks + 1):
+        recent = fade(recent, live)
+        tests = judge.observe(tests, (block, block), times(live, look), recent, look / looks)
+    return judge.judge(tests, times(block, 2 * looks), times(live, looks), recent, min_requests)
 
 
 @pytest.mark.parametrize(
-    ("candidate", "live", "finding", "reason"),
+    ("block", "live", "looks", "finding", "reason"),
     [
-        (Counts(), Counts(requests=1000), Finding.NOT_YET, "NoRequests"),
-        (Counts(requests=99), Counts(requests=1000), Finding.NOT_YET, "TooFewRequests"),
-        (Counts(requests=100), Counts(requests=1000), Finding.PASS, "WithinSLO"),
-        (Counts(requests=100, errors=1), Counts(requests=1000), Finding.PASS, "WithinSLO"),
-        (Counts(requests=20, errors=5), Counts(requests=1000), Finding.FAIL, "ErrorRateTooHigh"),
-        (Counts(requests=60, slow=8), Counts(requests=1000), Finding.FAIL, "LatencyTooHigh"),
-        (Counts(requests=10_000, slow=90), Counts(requests=10_000), Finding.PASS, "WithinSLO"),
-        (Counts(requests=200, errors=10), Counts(requests=4000, errors=200), Finding.PASS, "WithinSLO"),
-        (Counts(requests=200, errors=60), Counts(requests=4000, errors=200), Finding.FAIL, "ErrorRateTooHigh"),
-        (Counts(requests=3, errors=5), Counts(), Finding.FAIL, "ErrorRateTooHigh"),
+        (Counts(), Counts(requests=1000), 1, Finding.NOT_YET, "NoRequests"),
+        (Counts(requests=49), Counts(requests=1000), 1, Finding.NOT_YET, "TooFewRequests"),
+        (Counts(requests=50), Counts(requests=1000), 1, Finding.PASS, "WithinSLO"),
+        (Counts(requests=1000, errors=1), Counts(requests=1000), 10, Finding.PASS, "WithinSLO"),
+        (Counts(requests=20, errors=5), Counts(requests=1000), 1, Finding.FAIL, "ErrorRateTooHigh"),
+        (Counts(requests=60, slow=8), Counts(requests=1000), 3, Finding.FAIL, "LatencyTooHigh"),
+        (Counts(requests=10_000, slow=90), Counts(requests=10_000), 10, Finding.PASS, "WithinSLO"),
+        (Counts(requests=200, errors=10), Counts(requests=4000, errors=200), 10, Finding.PASS, "WithinSLO"),
+        (Counts(requests=200, errors=60), Counts(requests=4000, errors=200), 10, Finding.FAIL, "ErrorRateTooHigh"),
+        (Counts(requests=3, errors=5), Counts(), 2, Finding.FAIL, "ErrorRateTooHigh"),
     ],
 )
-def test_table(candidate: Counts, live: Counts, finding: Finding, reason: str) -> None:
-    verdict = JUDGE.judge(candidate, live, SLO, 100)
-    assert (verdict.finding, verdict.reason) == (finding, reason)
+def test_table(block: Counts, live: Counts, looks: int, finding: Finding, reason: str) -> None:
+    found = verdict(block, live, looks)
+    assert (found.finding, found.reason) == (finding, reason)
+
+
+@pytest.mark.parametrize(
+    ("block", "live", "reason"),
+    [
+        (Counts(requests=100, errors=4), Counts(requests=1000, errors=5), "MoreErrorsThanLive"),
+        (Counts(requests=500, slow=4), Counts(requests=5000, slow=2), "SlowerThanLive"),
+        (Counts(requests=100, errors=4), Counts(requests=1000, errors=40), "WithinSLO"),
+        (Counts(requests=1000, errors=12), Counts(requests=1000, errors=5), "WithinSLO"),
+    ],
+)
+def test_worse_than_live_fails_inside_the_slo_only_where_asked_for(block: Counts, live: Counts, reason: str) -> None:
+    lax = Slo(p99=Duration("50ms"), error_rate=Percent("40%"))
+    asked = verdict(block, live, 30, lax, WORSE)
+    assert asked.reason == reason
+    unasked = verdict(block, live, 30, lax)
+    assert unasked.finding is Finding.PASS
 
 
 def test_message_says_what_was_seen_and_what_was_allowed() -> None:
-    verdict = JUDGE.judge(Counts(requests=60, slow=8), Counts(requests=1000), SLO, 100)
-    assert verdict.message.startswith("8 of 60 requests took longer than 50ms (13.33%); allowed are 1% by the SLO")
+    found = verdict(Counts(requests=60, slow=8), Counts(requests=1000), 3)
+    assert found.message.startswith("48 of 360 requests took longer than 50ms (13.33%); allowed are 1% by the SLO")
+
+
+def test_message_says_how_much_worse_than_live_is_allowed() -> None:
+    lax = Slo(p99=Duration("50ms"), error_rate=Percent("40%"))
+    found = verdict(Counts(requests=100, errors=4), Counts(requests=1000, errors=5), 30, lax, WORSE)
+    assert "(the live revision's upper bound and 1%)" in found.message
 
 
 @pytest.mark.parametrize("limit", ["0.0001%", "50%"])
 def test_extreme_limits_do_not_break_the_arithmetic(limit: str) -> None:
     slo = Slo(error_rate=Percent(limit))
-    assert JUDGE.judge(Counts(requests=500), Counts(), slo, 100).finding is Finding.PASS
+    assert verdict(Counts(requests=500), Counts(), 3, slo).finding is Finding.PASS
+
+
+def test_a_sudden_incident_that_hits_both_is_not_held_against_the_candidate() -> None:
+    """Ten good minutes, then a network that fails every twentieth request of both."""
+    judge = SequentialJudge(questions(SLO), 0.005)
+    tests: dict[str, Capital] = {}
+    candidate, live, recent = Counts(), Counts(), Recent()
+    for look in range(360):
+        bad = look >= 300
+        block = Counts(requests=10, errors=1 if bad and look % 2 else 0)
+        fresh = Counts(requests=380, errors=19 if bad else 0)
+        live = Counts(requests=live.requests + fresh.requests, errors=live.errors + fresh.errors)
+        recent = fade(recent, fresh)
+        tests = judge.observe(tests, (block, block), live, recent, look / 360)
+        candidate = Counts(requests=candidate.requests + 20, errors=candidate.errors + 2 * block.errors)
+        found = judge.judge(tests, candidate, live, recent, 100)
+        assert found.finding is not Finding.FAIL, f"after {look} looks: {found.message}"
+
+
+@given(st.integers(1, 25))
+def test_shares_of_alpha_add_up(stages: int) -> None:
+    shares = [share_of_alpha(stage, stages) for stage in range(stages)]
+    assert math.fsum(shares) == pytest.approx(1.0)
+    assert min(shares) > 0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import pytest
 
 from serinus.cluster.store import Key, Store
 from serinus.collector import IDLE_PERIOD, Collector
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
 from serinus.evidence.counters import Snapshot
+from serinus.evidence.queries import COUNTERS, RATES
 from serinus.workqueue import WorkQueue
+from unit.evidence.test_client import server, vector
 
 TICK = 2.0
 
@@ -20,7 +26,7 @@ class Answering(Prometheus):
     def __init__(self) -> None:
         self.asked = 0
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, own: Collection[str] = ()) -> Snapshot:
         self.asked += 1
         return Snapshot(0.0, {})
 
@@ -36,7 +42,7 @@ class Noting(WorkQueue):
         return 0
 
 
-def owner(name: str, *, releasing: bool) -> dict[str, object]:
+def owner(name: str, *, releasing: bool) -> dict[str, Any]:
     status = {"phase": "Canary", "release": {"revision": "r"}} if releasing else {"phase": "Live"}
     meta = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1"}
     return {"kind": "ModelDeployment", "metadata": meta, "status": status}
@@ -64,3 +70,40 @@ def test_at_rest_prometheus_is_asked_rarely() -> None:
     added, asked = turns(4 * IDLE_PERIOD, releasing=False)
     assert asked == 4
     assert added.count(("ns", "settled")) == 4
+
+
+QUERY = "sum by (model_namespace, model_deployment, revision) (rate(declined_total[5m]))"
+
+
+@pytest.mark.parametrize("releases", [1, 500])
+def test_queries_of_a_tick_do_not_depend_on_how_many_releases_run(releases: int) -> None:
+    """One per built-in metric, and one per different query of users, for the whole cluster."""
+    asked: list[str] = []
+    with server(200, vector(), asked) as url:
+        prometheus, store = Prometheus(url), Store()
+        for n in range(releases):
+            obj = owner(f"m{n}", releasing=True)
+            obj["spec"] = {"release": {"analysis": {"metrics": [{"name": "declined", "query": QUERY, "max": 5}]}}}
+            store.put(obj)
+        collector = Collector(prometheus, Book(), store, Noting(), TICK)
+        asyncio.run(collector.tick())
+        prometheus.close()
+    assert sorted(asked) == sorted([*COUNTERS.values(), *RATES.values(), QUERY])
+
+
+def test_own_queries_are_asked_at_their_interval_and_kept_in_between() -> None:
+    asked: list[str] = []
+    now = [1000.0]
+    with server(200, vector("7"), asked) as url:
+        prometheus, store, book = Prometheus(url), Store(), Book()
+        obj = owner("fraud", releasing=True)
+        metric = {"name": "declined", "query": QUERY, "max": 5, "interval": "10s"}
+        obj["spec"] = {"release": {"analysis": {"metrics": [metric]}}}
+        store.put(obj)
+        collector = Collector(prometheus, book, store, Noting(), TICK, lambda: now[0])
+        for _ in range(11):
+            asyncio.run(collector.tick())
+            assert book.read(("ns", "fraud"))[0].own == {QUERY: {"r": 7.0}}
+            now[0] += TICK
+        prometheus.close()
+    assert asked.count(QUERY) == 3

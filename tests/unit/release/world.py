@@ -18,6 +18,7 @@ from serinus.release.observed import (
     Note,
     Observed,
     Plan,
+    Rates,
     RevisionState,
     RouteState,
 )
@@ -66,6 +67,8 @@ class World:
     error_rate: dict[str, float] = field(default_factory=dict)
     slow_rate: dict[str, float] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
+    own: dict[str, dict[str, float] | str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     weights_seen: list[int] = field(default_factory=list)
     unstored: dict[str, Counts] = field(default_factory=dict)
@@ -92,7 +95,7 @@ class World:
     def evidence(self) -> Evidence:
         if self.prometheus_down:
             return Evidence(False, "Prometheus cannot be reached")
-        return Evidence(True, "", dict(self.unstored))
+        return Evidence(True, "", dict(self.unstored), rates=dict(self.rates), own=dict(self.own))
 
     def decide(self, *, store: bool = True) -> Decision:
         """One pass. Without `store` the operator is killed before it writes anything."""
@@ -158,6 +161,12 @@ class World:
 
     def live(self) -> str | None:
         return self.status.live.version if self.status.live else None
+
+
+def releasing(**analysis: Any) -> dict[str, Any]:
+    """`spec.release` with short steps and this analysis."""
+    release: dict[str, Any] = spec().release.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"release": {**release, "analysis": analysis}}
 
 
 def settled(world: World) -> bool:

@@ -16,7 +16,7 @@ def promoting(draft: Draft) -> None:
     if draft.status.live is not None:
         if unhealthy(draft):
             return
-        if draft.steps and release.evidence and condemned(draft, verdict(draft, draft.steps[-1])):
+        if draft.step and release.evidence and condemned(draft, verdict(draft, draft.step)):
             return
     live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
     wanted = max(needed(draft, 100), 1)

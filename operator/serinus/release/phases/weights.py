@@ -5,8 +5,11 @@ from __future__ import annotations
 from serinus.api.spec import Step
 from serinus.api.status import Phase
 from serinus.evidence.verdict import Finding, Verdict
+from serinus.release import measurements
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
+from serinus.release.inconclusive import STALE, conclusive, hold
+from serinus.release.measurements import measure
 from serinus.release.phases.promoting import promoting
 from serinus.release.transitions import enter
 
@@ -16,12 +19,13 @@ def weights(draft: Draft) -> None:
     release = draft.release
     if unhealthy(draft):
         return
-    step = draft.steps[min(release.step, len(draft.steps) - 1)] if draft.steps else None
+    step = draft.step
     if step is None:
         enter(draft, Phase.PROMOTING, weight=release.weight)
         return
-    found = verdict(draft, step)
-    if condemned(draft, found):
+    measure(draft)
+    found, measured = verdict(draft, step), measurements.verdict(draft)
+    if condemned(draft, found) or (measured and condemned(draft, measured)):
         return
     if release.skips_steps:
         enter(draft, Phase.PROMOTING, weight=release.weight, step=release.step)
@@ -34,8 +38,9 @@ def weights(draft: Draft) -> None:
     if release.weight != step.weight:
         _raise_to(draft, step)
         return
-    if _holds(draft, step, found):
+    if _holds(draft, step, found, measured):
         return
+    conclusive(draft)
     draft.note("StepPassed", f"{step.weight}% passed: {found.message}")
     if release.step + 1 < len(draft.steps):
         draft.update_release(step=release.step + 1, phase_since=draft.now, evidence=found.message)
@@ -46,21 +51,29 @@ def weights(draft: Draft) -> None:
         promoting(draft)
 
 
-def _holds(draft: Draft, step: Step, found: Verdict) -> bool:
+def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -> bool:
     """Says why the step cannot pass yet, if so."""
-    since = draft.release.serving_since
+    since, seen = draft.release.serving_since, draft.release.evidence_at
     if since is None:
         draft.say("WaitingForGateway", f"the gateway has not confirmed {step.weight}% yet: {draft.route_message}")
         return True
+    holding = f"holding at {step.weight}%"
     if not draft.given.evidence.available:
-        draft.say("EvidenceMissing", f"holding at {step.weight}%: {draft.given.evidence.message}")
+        hold(draft, "EvidenceMissing", f"{holding}: {draft.given.evidence.message}")
         return True
     if found.finding is Finding.NOT_YET:
-        draft.say(found.reason, f"holding at {step.weight}%: {found.message}", found.message)
+        hold(draft, found.reason, f"{holding}: {found.message}", found.message)
+        return True
+    silent = (draft.now - (seen or since)).total_seconds()
+    if silent > STALE:
+        hold(draft, "EvidenceStale", f"{holding}: no request was counted for {silent:.0f} s", found.message)
+        return True
+    if measured is not None:
+        hold(draft, measured.reason, f"{holding}: {measured.message}", found.message)
         return True
     held = (draft.now - since).total_seconds()
     if held < step.hold.seconds:
-        draft.say("Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
+        hold(draft, "Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(step.hold.seconds - held, 0.1))
         return True
     if step.approval and draft.release.approved != draft.release.step:

@@ -105,6 +105,21 @@ class MetricStatus(ApiModel):
     dry_run: bool = False
 
 
+class Watch(ApiModel):
+    """The live revision while its predecessor is warm: the SLO is tested on, and it is rolled back if it breaks it."""
+
+    revision: str
+    since: datetime
+    counts: Counts = Counts()
+    """Since the promotion."""
+    slice: int = 0
+    """Which twelfth of spec.release.rollbackWindow it is."""
+    lately: Counts = Counts()
+    """In this twelfth."""
+    tests: Annotated[dict[str, Capital], Field(max_length=8)] = {}
+    tests_lately: Annotated[dict[str, Capital], Field(max_length=8)] = {}
+
+
 class ReleaseStatus(ApiModel):
     """The release under way; everything needed to resume it."""
 
@@ -191,6 +206,8 @@ class ModelDeploymentStatus(ApiModel):
     candidate: RevisionRef | None = None
     previous: RevisionRef | None = None
     """The last live revision while it is kept warm."""
+    watch: Watch | None = None
+    """How the live revision does while the previous one is warm."""
     weight: str | None = None
     """Share of the users' requests that the candidate gets, for example 5%."""
     release: ReleaseStatus | None = None

@@ -14,10 +14,12 @@ statistics and safe anytime-valid inference", Statistical Science 38(4), 2023).
 
 The bet for an alternative rate q and a block of n requests is f = 1 - ((1 - q) / (1 - p0))^n. For n = 1 the factor is
 the likelihood ratio of the requests themselves; for rare failures it is Kelly's bet (f is the chance to see one); so
-little is lost where requests are independent after all. What is given up on purpose: one block can multiply the
-capital by at most 1 / p0, so it takes two or three blocks to condemn a candidate, never one.
+little is lost where requests are independent after all. What is given up on purpose: one block never condemns, it
+takes two or three. No block multiplies the capital by more than `MOST` (a smaller factor is as valid), so that one
+burst which straddles two looks is not taken for two.
 
-The capital is split evenly over alternatives (a mixture; Robbins 1970), and a part is held back and invested bit by bit
+The capital is split evenly over alternatives (a mixture; Robbins 1970). The last ones bet as if sixteen requests were
+one: Kelly's bet where blocks are large and failures come in batches. A part is held back and invested bit by bit
 while the step lasts, so that a candidate which turns bad late is not protected by the good it did before: a mixture
 over the time of the change is a supermartingale too (Shin, Ramdas and Rinaldo, "E-detectors", 2023).
 
@@ -34,7 +36,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
-ALTERNATIVES = 8
+_PLACES = (*((i / 7, 1.0) for i in range(8)), (0.3, 16.0), (0.7, 16.0))
+"""Place between the nearest and the farthest rate, and how many requests count as one, of each alternative."""
+ALTERNATIVES = len(_PLACES)
+MOST = 30.0
+"""Largest factor of one block."""
 LARGEST = 0.95
 """The largest alternative rate; p0 must be below."""
 HELD_BACK = 0.25
@@ -51,8 +57,7 @@ def alternatives(p0: float) -> tuple[float, ...]:
     base = _logit(p0)
     farthest = _logit(LARGEST) - base
     nearest = min(_NEAREST, farthest / 2)
-    growth = (farthest / nearest) ** (1 / (ALTERNATIVES - 1))
-    return tuple(_expit(base + nearest * growth**i) for i in range(ALTERNATIVES))
+    return tuple(_expit(base + nearest * (farthest / nearest) ** place) for place, _ in _PLACES)
 
 
 def _logit(p: float) -> float:
@@ -61,6 +66,16 @@ def _logit(p: float) -> float:
 
 def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x))
+
+
+def together() -> tuple[float, ...]:
+    """How many requests each alternative takes for one."""
+    return tuple(number for _, number in _PLACES)
+
+
+def places() -> tuple[float, ...]:
+    """Where each alternative lies between the nearest rate, 0, and the farthest, 1."""
+    return tuple(place for place, _ in _PLACES)
 
 
 def start() -> tuple[float, ...]:
@@ -96,9 +111,9 @@ def bet(capital: Sequence[float], bad: int, requests: int, p0: float) -> tuple[f
         return tuple(capital)
     gain = bad / requests / p0
     after = []
-    for log, rate in zip(capital, alternatives(p0), strict=True):
-        spared = math.exp(requests * (math.log1p(-rate) - math.log1p(-p0)))
-        factor = spared + (1 - spared) * gain
+    for log, rate, (_, together) in zip(capital, alternatives(p0), _PLACES, strict=True):
+        spared = math.exp(requests / together * (math.log1p(-rate) - math.log1p(-p0)))
+        factor = min(MOST, spared + (1 - spared) * gain)
         grown = log + math.log(factor) if factor > 0 else _RUIN
         after.append(max(_RUIN, math.floor(grown * _GRAIN) / _GRAIN))
     return tuple(after)

@@ -20,7 +20,7 @@ FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
 _STRICTEST = 1e-6
 _LAXEST = 0.5
-_FIRST = 0.5
+_FIRST = 0.4
 """Share of alpha for the first stage: that is where a broken candidate shows itself, and soon matters most."""
 
 
@@ -69,7 +69,7 @@ def questions(slo: Slo, worse: WorseThanLive | None = None) -> tuple[Question, .
 
 
 def share_of_alpha(stage: int, stages: int) -> float:
-    """How much of a release's alpha one stage may use: half for the first, the rest evenly for the others."""
+    """How much of a release's alpha one stage may use: two fifths for the first, the rest evenly."""
     if stages <= 1:
         return 1.0
     return _FIRST if stage == 0 else (1 - _FIRST) / (stages - 1)

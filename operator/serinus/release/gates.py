@@ -32,12 +32,14 @@ def count(draft: Draft) -> None:
     fresh = evidence.counts.get(release.revision, Counts())
     if fresh.requests > 0:
         draft.update_release(served=release.served + fresh.requests, evidence_at=draft.now)
+    live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
+    recent = fade(release.recent, live_fresh)
+    draft.update_release(recent=recent)
     step = draft.step
     if release.serving_since is None or release.phase is Phase.ROLLING_BACK:
         return
-    live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
-    live, recent = add(release.live, live_fresh), fade(release.recent, live_fresh)
-    draft.update_release(candidate=add(release.candidate, fresh), live=live, recent=recent)
+    live = add(release.live, live_fresh)
+    draft.update_release(candidate=add(release.candidate, fresh), live=live)
     if step is None or fresh.requests == 0:
         return
     held = (draft.now - release.serving_since).total_seconds()

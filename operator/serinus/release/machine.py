@@ -23,6 +23,7 @@ from serinus.release.phases import PHASES
 from serinus.release.plan import plan_for
 from serinus.release.report import report
 from serinus.release.transitions import finish, roll_back
+from serinus.release.watch import watch
 
 TICK = 2.0
 """Seconds between two looks at a release under way."""
@@ -37,6 +38,7 @@ def decide(given: Input) -> Decision:
         settled.settle(draft)
     if draft.status.release is not None:
         _advance(draft)
+    watch(draft)
     status = report(given, draft.status, draft.target)
     if status.release is not None:
         draft.wake.append(TICK)

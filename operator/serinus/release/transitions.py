@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from serinus.api.status import Counts, Outcome, Phase, Recent, ReleaseRecord
+from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
 from serinus.release.draft import Draft
 
 MAX_FAILED = 20
 """Failed revisions that are remembered."""
 MAX_HISTORY = 20
 """Releases that are remembered."""
-NOTHING_COUNTED: Mapping[str, object] = {"candidate": Counts(), "live": Counts(), "recent": Recent(), "tests": {}}
-"""Fields of a release when a step begins to count."""
+NOTHING_COUNTED: Mapping[str, object] = {"candidate": Counts(), "live": Counts(), "tests": {}}
+"""Fields of a release when a step begins to count. What the live revision did lately stays known."""
 
 
 def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None:

@@ -1,0 +1,86 @@
+"""What is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import pi, sin
+
+from bench.verdicts.streams import Clumps
+
+ERRORS, SLOW = 0.001, 0.01
+"""Limits of the SLO: errors <= 0.1 %, and p99, that is at most 1 % slow."""
+DAY = 900.0
+"""Seconds of a day that is compressed to the length of a release."""
+
+
+def level(_: float) -> float:
+    return 1.0
+
+
+def day(seconds: float) -> float:
+    """Between a fifth of the usual and all of it."""
+    return 0.6 + 0.4 * sin(2 * pi * seconds / DAY)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate under one traffic."""
+
+    group: str
+    rate: float
+    """Requests per second of the candidate."""
+    share: float
+    """Its share of bad requests."""
+    limit: float
+    """What the SLO allows; with `live` and `margin`, how much worse than the live revision."""
+    clumps: Clumps = "none"
+    live: float | None = None
+    """The live revision's share, where it plays a part."""
+    margin: float | None = None
+    """Largest good difference, where the two are compared."""
+    swing: Callable[[float], float] = level
+    """Factor on traffic and shares by second."""
+    good: bool = False
+    """Rolling it back is a mistake."""
+
+    @property
+    def name(self) -> str:
+        what = f"{100 * self.share:g}% bad, limit {100 * self.limit:g}%"
+        if self.margin is not None and self.live is not None:
+            what = f"{100 * self.share:g}% bad, live {100 * self.live:g}%, margin {100 * self.margin:g}%"
+        elif self.live is not None:
+            what += f", live {100 * self.live:g}%"
+        extra = "" if self.clumps == "none" else f", {self.clumps}"
+        return f"{what}{extra}{', daily shape' if self.swing is day else ''}"
+
+
+def rows() -> Iterator[Row]:
+    """All rows, good candidates first."""
+    for clumps in ("none", "batch", "burst"):
+        for rate in (1, 10, 100, 1000):
+            for limit, share in ((ERRORS, ERRORS), (SLOW, SLOW), (ERRORS, ERRORS / 5), (SLOW, SLOW / 3)):
+                if share != limit and (rate == 1000 or clumps != "none"):
+                    continue
+                if rate == 1000 and clumps == "batch":
+                    continue
+                yield Row("good", rate, share, limit, clumps, good=True)
+    for rate in (10, 100):
+        yield Row("good", rate, SLOW, SLOW, "burst", swing=day, good=True)
+        yield Row("good", rate, 0.05, ERRORS, live=0.05, good=True)
+        for clumps in ("none", "batch", "burst"):
+            yield Row("good", rate, 0.015, 0.5, clumps, live=0.01, margin=0.005, good=True)
+        yield Row("good", rate, 0.01, 0.5, "batch", live=0.01, margin=0.005, swing=day, good=True)
+    for limit, shares in ((ERRORS, (0.002, 0.005, 0.01, 0.05, 0.2)), (SLOW, (0.02, 0.05, 0.2, 1.0))):
+        for share in shares:
+            for rate in (1, 10, 100, 1000):
+                yield Row("bad", rate, share, limit)
+    for clumps in ("batch", "burst"):
+        for rate in (10, 100, 1000):
+            yield Row("bad, in clumps", rate, 0.05, ERRORS, clumps)
+            yield Row("bad, in clumps", rate, 0.1, SLOW, clumps)
+    for rate in (10, 100):
+        yield Row("bad, against live", rate, 0.05, 0.5, live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.05, 0.5, "batch", live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.2, 0.5, live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.05, 0.5, live=0.01, margin=0.005, swing=day)

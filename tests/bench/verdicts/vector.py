@@ -1,0 +1,125 @@
+"""The product's sequential tests over many runs at once, in numpy. A unit test holds them to the product's own code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serinus.evidence.sequential import ALTERNATIVES, HELD_BACK, LARGEST, MOST, alternatives, places, together
+from serinus.evidence.verdict import FADE
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_Z99 = 2.3263478740408408
+_LAXEST = 0.5
+
+
+class Tests:
+    """Capital of `runs` tests by alternative, as numbers instead of logarithms."""
+
+    __test__ = False
+
+    def __init__(self, runs: int) -> None:
+        self.capital: Floats = np.zeros((runs, ALTERNATIVES))
+        self.held_back = 1.0
+
+    def invest(self, progress: float) -> None:
+        """Brings the share that is held back to what the progress of the step allows."""
+        held_back = min(self.held_back, HELD_BACK * (1 - min(1.0, progress)))
+        self.capital += (self.held_back - held_back) / ALTERNATIVES
+        self.held_back = held_back
+
+    def bet(self, bad: Ints, requests: Ints, p0: float | Floats) -> None:
+        """One block of each run. A block without requests changes nothing."""
+        if isinstance(p0, float):
+            spared = _spared(p0, int(requests.max(initial=0)))[requests]
+            gain = np.divide(bad, requests, out=np.full(len(bad), p0), where=requests > 0) / p0
+        else:
+            loss = (np.log1p(-_rates(p0)) - np.log1p(-p0)[:, None]) / np.array(together())
+            spared = np.exp(requests[:, None] * loss)
+            gain = np.divide(bad, requests, out=p0.copy(), where=requests > 0) / p0
+        self.capital *= np.minimum(MOST, spared + (1 - spared) * gain[:, None])
+
+    def evidence(self) -> Floats:
+        """The whole capital of each run."""
+        return np.asarray(self.capital.sum(axis=1) + self.held_back)
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        self.capital = self.capital[rows]
+
+
+@lru_cache(maxsize=64)
+def _table(p0: float, most: int) -> Floats:
+    loss = (np.log1p(-np.array(alternatives(p0))) - math.log1p(-p0)) / np.array(together())
+    return np.asarray(np.exp(np.arange(most + 1)[:, None] * loss))
+
+
+def _spared(p0: float, most: int) -> Floats:
+    return _table(p0, 1 << max(6, most.bit_length()))
+
+
+def _rates(p0: Floats) -> Floats:
+    base = np.log(p0) - np.log1p(-p0)
+    farthest = math.log(LARGEST) - math.log1p(-LARGEST) - base
+    nearest = np.minimum(math.log(1.5), farthest / 2)
+    excess = nearest[:, None] * (farthest / nearest)[:, None] ** np.array(places())
+    return np.asarray(1 / (1 + np.exp(-(base[:, None] + excess))))
+
+
+def upper(bad: Floats, requests: Floats) -> Floats:
+    """Upper end of the 99 % Wilson interval; 1 where there are no requests."""
+    n = np.maximum(requests, 1e-12)
+    rate = bad / n
+    spread = _Z99 * np.sqrt(np.maximum(0.0, rate * (1 - rate) / n + _Z99**2 / (4 * n * n)))
+    bound = (rate + _Z99**2 / (2 * n) + spread) / (1 + _Z99**2 / n)
+    return np.asarray(np.where(requests > 0, np.minimum(1.0, bound), 1.0))
+
+
+@dataclass
+class Live:
+    """What the live revision did: since the step began, and lately."""
+
+    bad: Floats
+    requests: Floats
+    recent_bad: Floats
+    recent: Floats
+
+    @classmethod
+    def of(cls, runs: int) -> Live:
+        return cls(*(np.zeros(runs) for _ in range(4)))
+
+    def add(self, bad: Ints, requests: Ints) -> None:
+        some = requests > 0
+        self.bad += bad
+        self.requests += requests
+        self.recent_bad = np.where(some, np.round(FADE * self.recent_bad + bad, 3), self.recent_bad)
+        self.recent = np.where(some, np.round(FADE * self.recent + requests, 3), self.recent)
+
+    def next_step(self, runs: int) -> Live:
+        """Counts begin anew, what happened lately stays known. Runs that ended are filled up with others' past."""
+        some = np.resize(np.arange(len(self.recent)), runs) if len(self.recent) else np.zeros(0, np.int64)
+        fresh = Live.of(runs)
+        if len(some):
+            fresh.recent_bad, fresh.recent = self.recent_bad[some], self.recent[some]
+        return fresh
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        self.bad, self.requests = self.bad[rows], self.requests[rows]
+        self.recent_bad, self.recent = self.recent_bad[rows], self.recent[rows]
+
+    def allowed(self, limit: float, versus_live: bool) -> Floats:
+        """The share each candidate is held to."""
+        lately = upper(self.recent_bad, self.recent)
+        least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
+        if versus_live:
+            bound = upper(self.bad, self.requests)
+            bound = np.where(least > bound, lately, bound) + limit
+        else:
+            rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
+            bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)
+            bound = np.where(least > limit, np.maximum(bound, lately), bound)
+        return np.asarray(np.round(np.clip(bound, 1e-6, _LAXEST), 9))

@@ -65,6 +65,10 @@ bench-grpc:
 bench-overload:
 	@$(STAGE) bench-overload $(PYTHON_ENV) -m bench.runtime.overload
 
+.PHONY: bench-verdicts
+bench-verdicts:
+	@$(STAGE) bench-verdicts $(PYTHON_ENV) -m bench.verdicts
+
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator
 

@@ -1,10 +1,10 @@
 """After the promotion: the live revision is tested on, for as long as its predecessor is warm.
 
-The error budget burns too fast where the share of bad requests is above what the SLO allows. Fixed burn-rate thresholds
-(14.4 times over an hour and five minutes, in Google's SRE workbook) are made for a month's budget and much traffic. Here
-two windows are tested at a level that holds for any traffic: the whole rollback window, and each twelfth of it anew, so
-that a revision which served well for long is caught as soon as it turns bad. They share what of `alpha` is left to the
-time after the promotion.
+The error budget burns too fast where the share of bad requests is above what the SLO allows. Fixed burn-rate
+thresholds (14.4 times over an hour and five minutes, in Google's SRE workbook) are made for a month's budget and much
+traffic. Here two windows are tested at a level that holds for any traffic: the whole rollback window, and each twelfth
+of it anew, so that a revision which served well for long is caught as soon as it turns bad. They share what of `alpha`
+is left to the time after the promotion.
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bench.verdicts import bound, serinus_rule
 from bench.verdicts.others import RULES
 from bench.verdicts.plot import draw
 from bench.verdicts.rows import SLOW, Row, level, rows
 from bench.verdicts.streams import TICK, pods_for
-from numpy.typing import NDArray
 
 OUT = Path(__file__).parents[3] / "build" / "bench"
 LONGEST = 600.0

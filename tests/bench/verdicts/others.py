@@ -20,8 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from bench.verdicts.streams import Clumps, window
 from numpy.typing import NDArray
+
+from bench.verdicts.streams import Clumps, window
 
 Floats = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+
 from bench.verdicts.others import RULES
 
 if TYPE_CHECKING:

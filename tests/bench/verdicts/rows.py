@@ -55,9 +55,12 @@ class Row:
         return f"{what}{extra}{', daily shape' if self.swing is day else ''}"
 
 
+ALL: tuple[Clumps, ...] = ("none", "batch", "burst")
+
+
 def rows() -> Iterator[Row]:
     """All rows, good candidates first."""
-    for clumps in ("none", "batch", "burst"):
+    for clumps in ALL:
         for rate in (1, 10, 100, 1000):
             for limit, share in ((ERRORS, ERRORS), (SLOW, SLOW), (ERRORS, ERRORS / 5), (SLOW, SLOW / 3)):
                 if share != limit and (rate == 1000 or clumps != "none"):
@@ -68,14 +71,14 @@ def rows() -> Iterator[Row]:
     for rate in (10, 100):
         yield Row("good", rate, SLOW, SLOW, "burst", swing=day, good=True)
         yield Row("good", rate, 0.05, ERRORS, live=0.05, good=True)
-        for clumps in ("none", "batch", "burst"):
+        for clumps in ALL:
             yield Row("good", rate, 0.015, 0.5, clumps, live=0.01, margin=0.005, good=True)
         yield Row("good", rate, 0.01, 0.5, "batch", live=0.01, margin=0.005, swing=day, good=True)
     for limit, shares in ((ERRORS, (0.002, 0.005, 0.01, 0.05, 0.2)), (SLOW, (0.02, 0.05, 0.2, 1.0))):
         for share in shares:
             for rate in (1, 10, 100, 1000):
                 yield Row("bad", rate, share, limit)
-    for clumps in ("batch", "burst"):
+    for clumps in ALL[1:]:
         for rate in (10, 100, 1000):
             yield Row("bad, in clumps", rate, 0.05, ERRORS, clumps)
             yield Row("bad, in clumps", rate, 0.1, SLOW, clumps)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bench.verdicts.rows import Row
 from bench.verdicts.streams import TICK, Pods, pods_for
 from bench.verdicts.vector import Live, Tests
-from numpy.typing import NDArray
-
 from serinus.evidence.verdict import share_of_alpha
 
 ALPHA = 0.01

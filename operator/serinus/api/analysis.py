@@ -126,3 +126,9 @@ class Analysis(ApiModel):
             field_path=".metrics",
         ),
     )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len({metric.name for metric in self.metrics}) < len(self.metrics):
+            raise PydanticCustomError("metrics", "each metric needs a name of its own")
+        return self

@@ -97,22 +97,24 @@ class World:
             return Evidence(False, "Prometheus cannot be reached")
         return Evidence(True, "", dict(self.unstored), rates=dict(self.rates), own=dict(self.own))
 
+    def given(self) -> Input:
+        """What the next decision depends on."""
+        return Input(
+            NAME,
+            self.generation,
+            self.spec,
+            self.status,
+            self.observed(),
+            self.evidence(),
+            self.now,
+            dict(self.asked),
+        )
+
     def decide(self, *, store: bool = True) -> Decision:
         """One pass. Without `store` the operator is killed before it writes anything."""
-        decision = decide(
-            Input(
-                NAME,
-                self.generation,
-                self.spec,
-                self.status,
-                self.observed(),
-                self.evidence(),
-                self.now,
-                dict(self.asked),
-            )
-        )
+        decision = decide(self.given())
         if store:
-            self.status = ModelDeploymentStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))
+            self.status = stored(decision.status)
             self.notes.extend(decision.notes)
             if not self.prometheus_down:
                 self.unstored = {}
@@ -161,6 +163,11 @@ class World:
 
     def live(self) -> str | None:
         return self.status.live.version if self.status.live else None
+
+
+def stored(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    """A status as it comes back from the API server."""
+    return ModelDeploymentStatus.model_validate(status.model_dump(mode="json", by_alias=True))
 
 
 def releasing(**analysis: Any) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""What every single decision must keep, in any world; and that any past, told again, ends the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, ReleaseStatus
+from serinus.release.capacity import floor_for
+from serinus.release.machine import decide
+from serinus.release.observed import Decision, Input, Rates
+from unit.release.test_properties import VERSIONS, Releases
+from unit.release.world import World, releasing, spec, stored, with_live
+
+CHANGES = (
+    {},
+    releasing(worseThanLive={"errorRate": "1%"}, inconclusive={"after": "1m", "then": "RollBack"}),
+    releasing(metrics=[{"name": "tail", "figure": "P99", "max": 0.2, "interval": "4s"}]),
+)
+
+
+class Checked(World):
+    """A world that looks at each decision before it is stored."""
+
+    def decide(self, *, store: bool = True) -> Decision:
+        given = self.given()
+        decision = super().decide(store=store)
+        check(given, decision)
+        if store:
+            self.__dict__.setdefault("past", []).append(given)
+        return decision
+
+
+def check(given: Input, decision: Decision) -> None:
+    """One decision against what must never happen."""
+    before, after = given.status, decision.status
+    was, now = before.release, after.release
+    if now is not None and now.weight > (was.weight if was and was.revision == now.revision else 0):
+        traffic_only_to_the_ready(given, now)
+    if was is not None and was.phase is Phase.CANARY and now is not None and now.phase is Phase.PROMOTING:
+        passed_on_evidence(given, was, now)
+    if before.live is not None and after.live is not None and before.live.revision != after.live.revision:
+        live_changes_for_a_reason(given, decision)
+    if after.live is not None:
+        planned = {item.revision.name: item.floor for item in decision.plan.revisions}
+        floor = planned.get(after.live.revision)
+        assert floor is None or floor >= min(given.spec.scaling.min, floor), "capacity of the live revision"
+        assert floor is not None or after.live.revision in decision.plan.keep, "a live revision without pods"
+    weights = decision.plan.weights
+    if now is not None and weights and after.live is not None and after.live.revision != now.revision:
+        assert weights.get(now.revision, 0) == now.weight
+        assert weights[after.live.revision] == 100 - now.weight
+
+
+def traffic_only_to_the_ready(given: Input, now: ReleaseStatus) -> None:
+    state = given.observed.state(now.revision)
+    assert state.failure is None, "traffic to a candidate that failed"
+    live = given.observed.state(given.status.live.revision if given.status.live else None)
+    assert state.ready >= max(1, floor_for(now.weight, given.spec.scaling, live.desired)), "traffic before capacity"
+    assert now.revision not in given.status.failed_revisions or given.asked, "traffic to a revision that failed before"
+
+
+def passed_on_evidence(given: Input, was: ReleaseStatus, now: ReleaseStatus) -> None:
+    if now.skips_steps:
+        return
+    steps = given.spec.release.canary_steps()
+    assert given.evidence.available, "passed while Prometheus was away"
+    assert now.step == len(steps) - 1, "passed before the last step"
+    assert now.candidate.requests >= steps[now.step].min_requests, "passed on too few requests"
+    assert was.serving_since is not None, "passed before the gateway served the weight"
+    assert (given.now - was.serving_since).total_seconds() >= steps[now.step].hold.seconds
+
+
+def live_changes_for_a_reason(given: Input, decision: Decision) -> None:
+    after, was = decision.status, given.status.release
+    last, live = after.last_release, after.live
+    assert live is not None
+    fresh = last is not None and last != given.status.last_release
+    if fresh and last is not None and last.outcome is Outcome.PROMOTED and last.revision == live.revision:
+        assert was is not None
+        assert was.weight == 100 or given.spec.route is None, "live before it had all traffic"
+        return
+    now, previous = after.release, given.status.previous
+    assert now is not None
+    assert previous is not None
+    assert now.phase is Phase.ROLLING_BACK, "the live revision changed otherwise"
+    assert live.revision == previous.revision
+    assert given.observed.state(previous.revision).ready > 0, "traffic back to a revision without pods"
+
+
+class Kept(Releases):
+    """The same worlds, with each decision looked at, under several analyses."""
+
+    changes: dict[str, object] = {}
+
+    @initialize(fresh=st.booleans(), changes=st.sampled_from(CHANGES))
+    def begin(self, fresh: bool, changes: dict[str, object]) -> None:  # type: ignore[override]
+        self.changes = changes
+        world = World(spec("v1", **changes)) if fresh else with_live(**changes)
+        self.world = Checked(**{each.name: getattr(world, each.name) for each in dataclasses.fields(World)})
+
+    @rule(version=st.sampled_from(VERSIONS))
+    def apply(self, version: str) -> None:
+        self.world.apply(spec(version, **self.changes))
+
+    @rule(p99=st.sampled_from([0.1, 0.3, None]))
+    def measured(self, p99: float | None) -> None:
+        names = [World(spec(version)).target().name for version in VERSIONS]
+        self.world.rates = dict.fromkeys(names, Rates(p99=p99))
+
+    @precondition(lambda self: self.world.status.release is not None)
+    @rule()
+    def every_path_ends(self) -> None:
+        self.measured(0.1)
+        super().every_path_ends()
+
+    def teardown(self) -> None:
+        past: list[Input] = getattr(self.world, "past", [])[-400:]
+        for start in {0, len(past) // 2}:
+            status: ModelDeploymentStatus | None = None
+            for given in past[start:]:
+                if status is not None:
+                    assert status == given.status, "the same past led to another status"
+                status = stored(decide(dataclasses.replace(given, status=status or given.status)).status)
+            assert status is None or status == self.world.status
+
+
+TestKept = Kept.TestCase
+TestKept.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

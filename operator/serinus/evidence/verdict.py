@@ -10,7 +10,7 @@ from typing import Literal
 
 from serinus.api.analysis import WorseThanLive
 from serinus.api.spec import Slo
-from serinus.api.status import Capital, Counts, Recent
+from serinus.api.status import Capital, Counts, Recent, Spread
 from serinus.api.units import Percent
 from serinus.evidence.sequential import HELD_BACK, bet, invest, log_evidence, start, upper_bound
 
@@ -18,6 +18,8 @@ SLOW_FRACTION = 0.01
 """p99 <= limit means: at most one request in a hundred is slower than the limit."""
 FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
+PER_LOOK = 25
+"""Most requests that one look at the live revision counts for, when its bound is computed."""
 _STRICTEST = 1e-6
 _LAXEST = 0.5
 _FIRST = 0.4
@@ -79,11 +81,24 @@ def fade(recent: Recent, fresh: Counts) -> Recent:
     """The live revision's recent counts after another look."""
     if fresh.requests == 0:
         return recent
+    errors, slow, known = min(fresh.errors, fresh.requests), min(fresh.slow, fresh.requests), recent.spread
     return Recent(
         requests=round(FADE * recent.requests + fresh.requests, 3),
-        errors=round(FADE * recent.errors + min(fresh.errors, fresh.requests), 3),
-        slow=round(FADE * recent.slow + min(fresh.slow, fresh.requests), 3),
+        errors=round(FADE * recent.errors + errors, 3),
+        slow=round(FADE * recent.slow + slow, 3),
+        spread=Spread(
+            looks=known.looks + 1,
+            errors=known.errors + errors,
+            errors_squared=known.errors_squared + errors**2,
+            slow=known.slow + slow,
+            slow_squared=known.slow_squared + slow**2,
+        ),
     )
+
+
+def clump(looks: int, bad: int, squared: int) -> float:
+    """How many bad requests come together on average: the index of dispersion of the counts per look, at least 1."""
+    return max(1.0, (squared - bad**2 / looks) / bad) if looks > 1 and bad > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -160,9 +175,13 @@ def allowed(question: Question, live: Counts, recent: Recent) -> tuple[float, st
     """The share a candidate is held to, and how to say where it comes from."""
     bad, lately = min(getattr(live, question.field), live.requests), getattr(recent, question.field)
     if question.versus_live:
-        bound = upper_bound(bad, live.requests)
+        # Requests that are bad together tell as much as one does, and a few looks may have missed every clump.
+        spread = recent.spread
+        size = clump(spread.looks, getattr(spread, question.field), getattr(spread, f"{question.field}_squared"))
+        size = max(size, live.requests / (PER_LOOK * max(1, spread.looks)))
+        bound = upper_bound(bad / size, live.requests / size)
         if _surely_above(lately, recent.requests, bound):
-            bound = upper_bound(lately, recent.requests)
+            bound = max(bound, upper_bound(lately / size, recent.requests / size))
         margin = Percent.of(question.limit)
         return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
     limit = bound = _clipped(question.limit)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.verdicts.rows import Row
-from bench.verdicts.streams import TICK, Pods, pods_for
+from bench.verdicts.streams import BATCH, TICK, Pods, pods_for
 from bench.verdicts.vector import Live, Tests
 from serinus.evidence.verdict import share_of_alpha
 
@@ -69,5 +69,7 @@ def _live(
     number = rng.poisson(requests, runs)
     if row.clumps == "none":
         return rng.binomial(number, share), number
-    together = max(1, min(32, round(requests / 2)))
+    of_a_pod = requests / pods_for(requests / TICK)
+    # A batch, or what one pod serves in a second.
+    together = max(1, round(min(BATCH, of_a_pod) if row.clumps == "batch" else of_a_pod / TICK))
     return np.minimum(number, together * rng.poisson(number * share / together)), number

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serinus.evidence.sequential import ALTERNATIVES, HELD_BACK, LARGEST, MOST, alternatives, places, together
-from serinus.evidence.verdict import FADE
+from serinus.evidence.verdict import FADE, PER_LOOK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,15 +87,21 @@ class Live:
     requests: Floats
     recent_bad: Floats
     recent: Floats
+    looks: Floats
+    counted: Floats
+    squared: Floats
 
     @classmethod
     def of(cls, runs: int) -> Live:
-        return cls(*(np.zeros(runs) for _ in range(4)))
+        return cls(*(np.zeros(runs) for _ in range(7)))
 
     def add(self, bad: Ints, requests: Ints) -> None:
         some = requests > 0
         self.bad += bad
         self.requests += requests
+        self.looks += some
+        self.counted += bad
+        self.squared += bad.astype(np.float64) ** 2
         self.recent_bad = np.where(some, np.round(FADE * self.recent_bad + bad, 3), self.recent_bad)
         self.recent = np.where(some, np.round(FADE * self.recent + requests, 3), self.recent)
 
@@ -105,19 +111,25 @@ class Live:
         fresh = Live.of(runs)
         if len(some):
             fresh.recent_bad, fresh.recent = self.recent_bad[some], self.recent[some]
+            fresh.looks, fresh.counted, fresh.squared = self.looks[some], self.counted[some], self.squared[some]
         return fresh
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         self.bad, self.requests = self.bad[rows], self.requests[rows]
         self.recent_bad, self.recent = self.recent_bad[rows], self.recent[rows]
+        self.looks, self.counted, self.squared = self.looks[rows], self.counted[rows], self.squared[rows]
 
     def allowed(self, limit: float, versus_live: bool) -> Floats:
         """The share each candidate is held to."""
         lately = upper(self.recent_bad, self.recent)
         least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
         if versus_live:
-            bound = upper(self.bad, self.requests)
-            bound = np.where(least > bound, lately, bound) + limit
+            some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
+            clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
+            clumps = np.maximum(clumps, self.requests / (PER_LOOK * looks))
+            bound = upper(self.bad / clumps, self.requests / clumps)
+            raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps))
+            bound = np.where(least > bound, raised, bound) + limit
         else:
             rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
             bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)

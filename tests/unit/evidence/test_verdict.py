@@ -71,9 +71,9 @@ def test_table(block: Counts, live: Counts, looks: int, finding: Finding, reason
 )
 def test_worse_than_live_fails_inside_the_slo_only_where_asked_for(block: Counts, live: Counts, reason: str) -> None:
     lax = Slo(p99=Duration("50ms"), error_rate=Percent("40%"))
-    asked = verdict(block, live, 30, lax, WORSE)
+    asked = verdict(block, live, 100, lax, WORSE)
     assert asked.reason == reason
-    unasked = verdict(block, live, 30, lax)
+    unasked = verdict(block, live, 100, lax)
     assert unasked.finding is Finding.PASS
 
 
@@ -84,7 +84,7 @@ def test_message_says_what_was_seen_and_what_was_allowed() -> None:
 
 def test_message_says_how_much_worse_than_live_is_allowed() -> None:
     lax = Slo(p99=Duration("50ms"), error_rate=Percent("40%"))
-    found = verdict(Counts(requests=100, errors=4), Counts(requests=1000, errors=5), 30, lax, WORSE)
+    found = verdict(Counts(requests=100, errors=4), Counts(requests=1000, errors=5), 100, lax, WORSE)
     assert "(the live revision's upper bound and 1%)" in found.message
 
 

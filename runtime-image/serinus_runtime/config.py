@@ -117,6 +117,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     termination_log: str = TERMINATION_LOG
 
 
+SETTINGS: dict[str, object] = {
+    **{field: getattr(Config(), field) for field in Config.__struct_fields__ if field != "onnx"},
+    **{f"onnx_{field}": getattr(OnnxOptions(), field) for field in OnnxOptions.__struct_fields__},
+}
+"""Every setting, as its variable is called without SERINUS_, and its default."""
+
+
 def parse_size(text: str) -> int:
     """Bytes in `text`: a whole number, bare or with Ki, Mi, Gi or Ti. Raises ValueError for anything else."""
     found = _SIZE.fullmatch(text.strip())

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serinus_runtime.config import Config
+from serinus_runtime.config import SETTINGS
 from serinus_runtime.failures import FailureError, Reason
 
 VARIABLE = "SERINUS_CONFIG"
@@ -79,9 +79,9 @@ def _parse(suffix: str, text: str) -> Any:
 
 def _variable(name: str) -> str:
     field = _HUMP.sub("_", name).lower()
-    if field in Config.__struct_fields__:
+    if field in SETTINGS:
         return f"SERINUS_{field.upper()}"
-    known = [_camel(each) for each in Config.__struct_fields__]
+    known = [_camel(each) for each in SETTINGS]
     near = difflib.get_close_matches(_camel(field), known, 1, 0.0)
     raise _BadFileError(f"{name!r} is not a setting; the nearest is {near[0]!r}")
 

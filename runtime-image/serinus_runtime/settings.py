@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serinus_runtime.config import Config
+from serinus_runtime.config import SETTINGS
 
 TEXTS = {
     "namespace": "label model_namespace of the metrics",
@@ -26,6 +26,27 @@ TEXTS = {
     "allow_pickle": "whether files that can run code when loaded are taken",
     "allow_python": "whether Python that comes with a model is run",
     "threads": "threads inside an operator",
+    "instances": "batches that run at the same time, each on a thread",
+    "pin_threads": "true: each of these threads stays on a core",
+    "stuck_after": "a batch that runs longer makes liveness fail; 0: never",
+    "workers": "processes for Python that comes with a model",
+    "worker_memory": "resident memory at which one is replaced; 0: the container's limit",
+    "batch_preferred": "sizes of batches that the engine likes, such as 8,16,32",
+    "onnx_providers": "in the order of preference, such as tensorrt,cuda,cpu",
+    "onnx_provider_options": 'JSON, such as {"cuda": {"device_id": 0}}',
+    "onnx_cpu_fallback": "true: the CPU when another provider is absent or does not start",
+    "onnx_inter_threads": "threads across operators",
+    "onnx_thread_affinity": "cores of the threads inside an operator but the first, such as 2;3",
+    "onnx_spinning": "true: waiting threads spin",
+    "onnx_optimization": "of the graph: off, basic, extended or all",
+    "onnx_optimized_dir": "where optimised models are kept for the next start",
+    "onnx_arena": "false: memory is not kept",
+    "onnx_mem_pattern": "false: memory is not planned once per shape",
+    "onnx_arena_shrink": "true: memory is given back after every batch",
+    "onnx_own_sessions": "true: a session per instance",
+    "onnx_io_binding": "auto, true or false; auto: on devices with a memory of their own",
+    "onnx_cuda_graph": "true: a CUDA graph per shape",
+    "onnx_session_config": "JSON of further session entries",
     "batch_max_size": "rows per batch",
     "batch_max_delay": "longest wait of the oldest request for company",
     "queue_max_length": "rows that wait, beyond it 429",
@@ -90,12 +111,11 @@ TEXTS = {
 
 def table() -> str:
     """Every setting with its default."""
-    base = Config()
-    names = [f"SERINUS_{field.upper()}" for field in Config.__struct_fields__]
+    names = [f"SERINUS_{field.upper()}" for field in SETTINGS]
     width = max(map(len, names))
     lines = []
-    for field, name in zip(Config.__struct_fields__, names, strict=True):
-        default = _default(getattr(base, field))
+    for (field, value), name in zip(SETTINGS.items(), names, strict=True):
+        default = _default(value)
         lines.append(f"  {name:<{width}}  {TEXTS.get(field, '')}{f' [{default}]' if default else ''}".rstrip())
     return "\n".join(lines)
 
@@ -109,4 +129,6 @@ def _default(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 20 and value % (1 << 20) == 0:
         return f"{value >> 20}Mi"
-    return "" if value == () else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value == {} else str(value)

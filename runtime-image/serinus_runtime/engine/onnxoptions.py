@@ -39,7 +39,7 @@ class OnnxOptions(msgspec.Struct, frozen=True, kw_only=True):
     cpu_fallback: bool = False
     """Serve on the CPU when another provider is absent or does not start, instead of failing."""
     inter_threads: int = 1
-    affinity: str = ""
+    thread_affinity: str = ""
     """Cores of the threads inside an operator, in ONNX Runtime's form, such as `1;2;3`."""
     spinning: bool = False
     optimization: str = "all"
@@ -64,7 +64,7 @@ def read_options(read: Read) -> OnnxOptions:
         provider_options=read("ONNX_PROVIDER_OPTIONS", _provider_options, base.provider_options),
         cpu_fallback=read("ONNX_CPU_FALLBACK", _switch, base.cpu_fallback),
         inter_threads=read("ONNX_INTER_THREADS", _threads, base.inter_threads),
-        affinity=read("ONNX_THREAD_AFFINITY", str, base.affinity),
+        thread_affinity=read("ONNX_THREAD_AFFINITY", str, base.thread_affinity),
         spinning=read("ONNX_SPINNING", _switch, base.spinning),
         optimization=read("ONNX_OPTIMIZATION", _one_of(LEVELS), base.optimization),
         optimized_dir=read("ONNX_OPTIMIZED_DIR", _absolute, base.optimized_dir),

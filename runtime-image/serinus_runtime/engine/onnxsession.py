@@ -82,8 +82,8 @@ def _settings(threads: int, options: OnnxOptions) -> Any:
     # Spinning threads burn the CPU quota that the event loop of this and other pods needs.
     entries = {"session.intra_op.allow_spinning": str(int(options.spinning))}
     entries["session.inter_op.allow_spinning"] = entries["session.intra_op.allow_spinning"]
-    if options.affinity:
-        entries["session.intra_op_thread_affinities"] = options.affinity
+    if options.thread_affinity:
+        entries["session.intra_op_thread_affinities"] = options.thread_affinity
     if CPU not in options.providers and not options.cpu_fallback:
         entries["session.disable_cpu_ep_fallback"] = "1"
     for key, value in {**entries, **options.session_config}.items():

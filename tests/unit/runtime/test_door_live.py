@@ -196,3 +196,20 @@ def test_the_document_tells_of_keys_jobs_and_headers(keys: Path) -> None:
     validate(document)
     assert "securitySchemes" not in document["components"]
     assert "/v2/requests/{id}" not in document["paths"]
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_done(engine: GateEngine) -> None:
+    with Live(gated(engine), batch_max_size=1) as live, ThreadPoolExecutor(4) as pool:
+        engine.gate.clear()
+        first = pool.submit(_ask, live, {})
+        assert engine.started.acquire(timeout=WAIT)
+        late = [
+            pool.submit(_ask, live, {"X-Request-Timeout": "50ms"}),
+            pool.submit(_ask, live, {"x-envoy-expected-rq-timeout-ms": "50"}),
+            pool.submit(_ask, live, {}, infer_body([4, 5, 6], parameters={"timeout": 50_000})),
+        ]
+        assert [each.result(WAIT)[0] for each in late] == [504, 504, 504]
+        engine.gate.set()
+        assert first.result(WAIT)[0] == 200
+        assert engine.batches == [1]
+        assert live.metrics()['serinus_rejected_total{reason="timeout"}'] == 3

@@ -110,7 +110,7 @@ def _beside() -> dict[str, object]:
 
 
 def test_an_engine_beside_is_released_like_any_other(release: Release, operator: Operator, load: Load) -> None:
-    """From the bundled engine to one in a container of its own; then that engine is killed under load."""
+    """From the bundled engine to one in a container of its own; then that engine ends, and comes back."""
     go_live(release, load)
     release.apply("v2", runtime=_beside())
     status = release.wait_live("v2", 300)
@@ -118,7 +118,7 @@ def test_an_engine_beside_is_released_like_any_other(release: Release, operator:
     assert failed(load.stop()) == []
     pods = json.loads(release.kubectl("get", "pods", "-l", f"serving.serinus.dev/revision={revision}", "-o", "json"))
     first = pods["items"][0]["metadata"]["name"]
-    release.kubectl("exec", first, "-c", "engine", "--", "/opt/serinus/bin/python", "-c", "import os; os.kill(1, 9)")
+    release.kubectl("exec", first, "-c", "engine", "--", "/opt/serinus/bin/python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
 
     def restarted() -> None:
         pod = json.loads(release.kubectl("get", "pod", first, "-o", "json"))

@@ -103,6 +103,17 @@ CASES: list[tuple[str, int, dict[str, str], dict[str, str], dict[str, str]]] = [
         {f'serinus_prediction_log_lines_total{{{WHO}, outcome="written"}}': "0+3x60"},
     ),
     (
+        "SerinusCacheFailing", 20, OWNER,
+        {
+            f'serinus_response_cache_lookups_total{{{WHO}, level="shared", outcome="error"}}': "0+3x60",
+            f'serinus_response_cache_lookups_total{{{WHO}, level="shared", outcome="hit"}}': "0+9x60",
+        },
+        {
+            f'serinus_response_cache_lookups_total{{{WHO}, level="shared", outcome="error"}}': "0+3x60",
+            f'serinus_response_cache_lookups_total{{{WHO}, level="shared", outcome="hit"}}': "0+90x60",
+        },
+    ),
+    (
         "SerinusReleaseFailed", 1, {**OWNER, "type": "Stalled", "reason": "ErrorRate"},
         condition("Stalled", "ErrorRate", "1x5"), condition("Ready", "Serving", "1x5"),
     ),

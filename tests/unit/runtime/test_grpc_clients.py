@@ -47,8 +47,18 @@ def _run(script: str, *arguments: str, path: Path | None = None) -> dict[str, An
     return told
 
 
-def test_tritonclient(echo: support.Live) -> None:
-    told = _run("triton_grpc_client.py", f"127.0.0.1:{echo.server.grpc_port}")
+@pytest.fixture
+def waiting(engine: support.GateEngine) -> Iterator[support.Live]:
+    """A model that does not answer before the test is over."""
+    engine.gate.clear()
+    with support.Live(support.gated(engine), grpc_port=0) as live:
+        yield live
+        engine.gate.set()
+
+
+def test_tritonclient(echo: support.Live, waiting: support.Live) -> None:
+    ports = [live.server.grpc_port for live in (echo, waiting)]
+    told = _run("triton_grpc_client.py", *(f"127.0.0.1:{port}" for port in ports))
     assert told.pop("wrong") == []
     refused = {name: told.pop(name) for name in ("load", "other", "deflate", "incomplete")}
     assert refused["load"][0] == "StatusCode.PERMISSION_DENIED"

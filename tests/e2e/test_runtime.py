@@ -118,7 +118,8 @@ def test_an_engine_beside_is_released_like_any_other(release: Release, operator:
     assert failed(load.stop()) == []
     pods = json.loads(release.kubectl("get", "pods", "-l", f"serving.serinus.dev/revision={revision}", "-o", "json"))
     first = pods["items"][0]["metadata"]["name"]
-    release.kubectl("exec", first, "-c", "engine", "--", "/opt/serinus/bin/python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
+    end = "import os, signal; os.kill(1, signal.SIGTERM)"
+    release.kubectl("exec", first, "-c", "engine", "--", "/opt/serinus/bin/python", "-c", end)
 
     def restarted() -> None:
         pod = json.loads(release.kubectl("get", "pod", first, "-o", "json"))

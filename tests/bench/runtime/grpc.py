@@ -73,7 +73,7 @@ def request() -> bytes:
 
 def ask(port: int) -> bytes:
     """One call by grpcio. Raises grpc.RpcError."""
-    import grpc  # type: ignore[import-untyped]
+    import grpc
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         answer: bytes = channel.unary_unary(METHOD)(request(), timeout=10)

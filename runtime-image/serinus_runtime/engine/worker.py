@@ -84,6 +84,7 @@ class _Worker:
             theirs.close()
             os.close(watched)
         self._sock = ours
+        self._talking = threading.Lock()
         try:
             deadline = time.monotonic() + limits.start
             meta = {"factory": program.factory, "arguments": dict(program.arguments), "memory": limits.memory}
@@ -98,8 +99,9 @@ class _Worker:
 
     def _exchange(self, message: Message, deadline: float) -> Message:
         try:
-            send(self._sock, message, deadline)
-            answer = receive(self._sock, deadline)
+            with self._talking:
+                send(self._sock, message, deadline)
+                answer = receive(self._sock, deadline)
         except TimeoutError:
             raise
         except (ConnectionLostError, OSError) as error:
@@ -130,7 +132,10 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        self._sock.close()
+        # Whoever waits for an answer is woken by the shutdown. Closed under it, the descriptor could be the next
+        # worker's already, and the wait one for that.
+        with self._talking:
+            self._sock.close()
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
         return code

@@ -166,6 +166,15 @@ def test_work_that_kills_twice_is_given_up() -> None:
         assert pool.restarts["crash"] == 2
 
 
+def test_a_process_that_dies_over_and_over_never_looks_like_one_that_hangs() -> None:
+    """The keeper ends a process while its caller still listens: the socket may not be closed under it."""
+    with _pool(limits=WorkerLimits(call=5.0)) as pool:
+        for _ in range(2):
+            with pytest.raises(EngineError, match="two worker processes died"):
+                pool.call("die", {}, {})
+        assert pool.restarts["stuck"] == 0
+
+
 def test_a_process_that_hangs_is_killed_and_replaced() -> None:
     with _pool(limits=WorkerLimits(call=0.5)) as pool:
         (first,) = pool.pids()

@@ -80,6 +80,21 @@ def _machine() -> tuple[str, str, str]:
     return found
 
 
+def _mirrors() -> list[tuple[str, str]]:
+    """Address and suite of the other Debian's packages: from the mirrors that this machine takes its own from."""
+    told = output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"])
+    found: dict[str, str] = {}
+    for line in told.splitlines():
+        address, _, release = line.rpartition(" ")
+        if release.endswith("-security"):
+            found.setdefault(f"{SUITE}-security", address)
+        elif release.isalpha():
+            found.setdefault(SUITE, address)
+    if SUITE not in found:
+        raise ClusterError("PyTorch for tests comes from Debian: apt knows no mirror; add one to /etc/apt/sources.list")
+    return [(address, suite) for suite, address in found.items()]
+
+
 def _unpack_debian(folder: Path) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not KEYRING.is_file():
         raise ClusterError(f"PyTorch for tests comes from Debian: apt-get, dpkg-deb and {KEYRING} are needed")
@@ -88,8 +103,7 @@ def _unpack_debian(folder: Path) -> None:
         (state / name).mkdir(parents=True)
     (state / "state" / "status").touch()
     (state / "etc" / "sources.list").write_text(
-        f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {SUITE} main\n"
-        f"deb [signed-by={KEYRING}] http://deb.debian.org/debian-security {SUITE}-security main\n"
+        "".join(f"deb [signed-by={KEYRING}] {address} {suite} main\n" for address, suite in _mirrors())
     )
     apt: list[str | Path] = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "Debug::NoLocking=1"]
     for key, value in {

@@ -10,6 +10,8 @@ from pydantic import Field, JsonValue
 
 from serinus.api.base import ApiModel
 
+_ATOMIC: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
+"""Merged by key, a map whose last key goes becomes null in a server-side apply, which its own schema then refuses."""
 _BY_TYPE: dict[str, JsonValue] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
@@ -128,8 +130,8 @@ class Watch(ApiModel):
     """Which twelfth of spec.release.rollbackWindow it is."""
     lately: Counts = Counts()
     """In this twelfth."""
-    tests: Annotated[dict[str, Capital], Field(max_length=8)] = {}
-    tests_lately: Annotated[dict[str, Capital], Field(max_length=8)] = {}
+    tests: Annotated[dict[str, Capital], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
+    tests_lately: Annotated[dict[str, Capital], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
 
 
 class ReleaseStatus(ApiModel):
@@ -148,7 +150,7 @@ class ReleaseStatus(ApiModel):
     """When the gateway confirmed the present weight; hold times and counts start here."""
     candidate: Counts = Counts()
     live: Counts = Counts()
-    tests: Annotated[dict[str, Capital], Field(max_length=8)] = {}
+    tests: Annotated[dict[str, Capital], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
     """Sequential tests of this step, by name."""
     recent: Recent = Recent()
     """What the live revision did lately: trouble that hits both is not held against the candidate."""
@@ -228,7 +230,7 @@ class ModelDeploymentStatus(ApiModel):
     """Releases that ended, the newest first."""
     failed_revisions: Annotated[list[str], Field(max_length=20)] = []
     """Not tried again until the spec changes or somebody asks for it (annotation `retry`)."""
-    acted: dict[str, str] = {}
+    acted: Annotated[dict[str, str], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
     """By verb, the last value of its annotation that was acted on."""
     override: Override | None = None
     """A roll-back by hand, in force until the spec changes."""

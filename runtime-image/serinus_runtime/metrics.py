@@ -12,8 +12,6 @@ from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
@@ -22,6 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from serinus_runtime.cache import ResponseCache
+from serinus_runtime.families import Families
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("decode", "queue", "infer", "encode")
@@ -127,16 +126,8 @@ class Metrics(Collector):
         """What prometheus_client calls when rendering."""
         names, values = list(self._labels), list(self._labels.values())
 
-        def counter(name: str, text: str, label: str, counts: Iterable[tuple[str, int]]) -> Metric:
-            family = CounterMetricFamily(name, text, labels=[*names, label] if label else names)
-            for key, count in counts:
-                family.add_metric([*values, key] if label else values, count)
-            return family
-
-        def gauge(name: str, text: str, value: float) -> Metric:
-            family = GaugeMetricFamily(name, text, labels=names)
-            family.add_metric(values, value)
-            return family
+        families = Families(names, values)
+        counter, gauge = families.counter, families.gauge
 
         codes = ((str(code), count) for code, count in self._codes.items())
         yield counter("serinus_requests", "Inference requests answered, by HTTP code", "code", codes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import HistogramMetricFamily, Metric
 
+from serinus_runtime.families import Families
 from serinus_runtime.metrics import Histogram
 from serinus_runtime.proxy.breaker import Breaker, Circuit
 from serinus_runtime.proxy.openai import Usage
@@ -50,16 +51,8 @@ class Meters:
     def collect(self, names: Sequence[str], values: Sequence[str]) -> Iterable[Metric]:
         """Everything, with the labels that all metrics have."""
 
-        def counter(name: str, text: str, label: str, counts: Iterable[tuple[str, float]]) -> Metric:
-            family = CounterMetricFamily(name, text, labels=[*names, label] if label else names)
-            for key, count in counts:
-                family.add_metric([*values, key] if label else values, count)
-            return family
-
-        def gauge(name: str, text: str, value: float) -> Metric:
-            family = GaugeMetricFamily(name, text, labels=names)
-            family.add_metric(values, value)
-            return family
+        families = Families(names, values)
+        counter, gauge = families.counter, families.gauge
 
         def histogram(name: str, text: str, counted: Histogram) -> Metric:
             family = HistogramMetricFamily(name, text, labels=names)

@@ -21,6 +21,7 @@ from serinus.cluster.lease import Lease, LeaseLost
 from serinus.cluster.resync import keep_resyncing
 from serinus.cluster.store import Store
 from serinus.collector import Collector
+from serinus.errands import Errands
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
 from serinus.objects.context import Settings
@@ -82,7 +83,8 @@ class _Working:
         optional = frozenset([kind.kind for kind in OPTIONAL if await self._api.serves(kind)])
         objects = Settings(runtime_image=settings.runtime_image, pod_monitors="PodMonitor" in optional)
         events = Events(self._api, settings.identity)
-        reconciler = Reconciler(self._api, self._store, self._book, events, objects)
+        errands = Errands({}, lambda key: queue.add(key))
+        reconciler = Reconciler(self._api, self._store, self._book, events, objects, errands=errands)
         queue = self._queue = WorkQueue(reconciler.reconcile)
         collector = self._collector = Collector(self._prometheus, self._book, self._store, queue, settings.tick)
         watching = kopf.operator(
@@ -107,6 +109,7 @@ class _Working:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await errands.close()
             self._prometheus.close()
 
     def problem(self) -> str | None:

@@ -18,6 +18,7 @@ from serinus.cluster.client import Api, ApiError
 from serinus.cluster.events import Events
 from serinus.cluster.kinds import MODEL_DEPLOYMENT
 from serinus.cluster.store import Key, Store
+from serinus.errands import Errands
 from serinus.evidence.book import Book
 from serinus.objects.context import Context, Object, Settings
 from serinus.objects.names import asked
@@ -47,6 +48,7 @@ class Reconciler:
         events: Events,
         settings: Settings,
         clock: Callable[[], datetime] = utc_now,
+        errands: Errands | None = None,
     ) -> None:
         self._api = api
         self._store = store
@@ -54,6 +56,7 @@ class Reconciler:
         self._events = events
         self._settings = settings
         self._clock = clock
+        self._errands = errands
         self._applier = Applier(api, store)
         self._told: dict[Key, str] = {}
         self._conditions = telemetry.Conditions()
@@ -96,6 +99,7 @@ class Reconciler:
                 evidence=evidence,
                 now=self._clock(),
                 asked=asked(meta.get("annotations")),
+                results=self._errands.results(key) if self._errands else {},
             )
         )
         try:
@@ -106,6 +110,8 @@ class Reconciler:
             # Somebody wrote in between, most often the user: what was decided is decided again on the newer object.
             return await self._refresh(key, owner)
         self._book.settle(key, mark)
+        if self._errands:
+            self._errands.ask(key, decision.errands)
         for note in decision.notes:
             telemetry.EVENTS.labels(note.reason).inc()
             await self._events.tell(owner, note)
@@ -185,6 +191,8 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
+        if self._errands:
+            self._errands.forget(key)
         self._applier.forget(key)
         self._told.pop(key, None)
         self._conditions.forget(key)

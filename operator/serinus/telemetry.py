@@ -38,6 +38,10 @@ CONDITIONS = Gauge(
     registry=REGISTRY,
 )
 EVENTS = Counter("serinus_operator_events", "Transitions told as Kubernetes Events.", ["reason"], registry=REGISTRY)
+ERRANDS = Counter(
+    "serinus_operator_errands", "Smoke tests, webhook calls and the like that ended.", ["kind", "outcome"],
+    registry=REGISTRY,
+)  # fmt: skip
 PROMETHEUS_UP = Gauge("serinus_operator_prometheus_up", "1 while Prometheus answers.", registry=REGISTRY)
 SNAPSHOTS = Counter("serinus_operator_snapshots", "Snapshots asked of Prometheus.", ["result"], registry=REGISTRY)
 SNAPSHOT_SECONDS = Histogram("serinus_operator_snapshot_duration_seconds", "Time of one snapshot.", registry=REGISTRY)

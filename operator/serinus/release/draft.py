@@ -5,6 +5,7 @@ from __future__ import annotations
 from serinus.api.spec import Step
 from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
 from serinus.evidence.verdict import SequentialJudge, questions, share_of_alpha
+from serinus.release.errands import Errand, Result
 from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
 
@@ -28,6 +29,8 @@ class Draft:
         self.notes: list[Note] = []
         self.wake: list[float] = []
         """Seconds until time alone may change something."""
+        self.errands: dict[str, Errand] = {}
+        """What is to be done outside, by key."""
         steps = self.spec.release.canary_steps()
         self.steps: tuple[Step, ...] = steps if self.spec.route else ()
 
@@ -89,6 +92,13 @@ class Draft:
 
     def update_release(self, **fields: object) -> None:
         self.update(release=self.release.model_copy(update=fields))
+
+    def ask(self, errand: Errand) -> Result | None:
+        """What came of an errand; None while it is under way, and then the decision asks for it."""
+        found = self.given.results.get(errand.key)
+        if found is None:
+            self.errands[errand.key] = errand
+        return found
 
     def note(self, reason: str, message: str, *, warning: bool = False) -> None:
         """An event to be told."""

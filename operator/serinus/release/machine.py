@@ -43,7 +43,8 @@ def decide(given: Input) -> Decision:
     if status.release is not None:
         draft.wake.append(TICK)
     plan = plan_for(given, status, draft.target)
-    return Decision(status, plan, tuple(draft.notes), min(draft.wake, default=None))
+    wake = min(draft.wake, default=None)
+    return Decision(status, plan, tuple(draft.notes), wake, tuple(draft.errands.values()))
 
 
 def _advance(draft: Draft) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.release.errands import Errand, Result
 from serinus.release.revisions import Revision
 
 
@@ -94,6 +95,8 @@ class Input:
     now: datetime
     asked: Mapping[str, str] = field(default_factory=dict)
     """What people ask for by annotation: verb and value."""
+    results: Mapping[str, Result] = field(default_factory=dict)
+    """What came of errands that were asked for, by their keys."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +139,5 @@ class Decision:
     notes: tuple[Note, ...] = ()
     requeue_after: float | None = None
     """Seconds until time alone may change the decision."""
+    errands: tuple[Errand, ...] = ()
+    """What is to be done outside: started where it is new, dropped where it is no longer named."""

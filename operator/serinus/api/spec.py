@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
+from serinus.api.release import Release
 from serinus.api.runtime import Runtime
 from serinus.api.texts import (
     Digest,
@@ -161,89 +160,6 @@ class Slo(ApiModel):
         Limits(Percent, "<", "100%", "100% leaves no error budget: write for example 99.9%"),
     ] = Percent("99.9%")
     """Shown on dashboards and used by alerts."""
-
-
-class Strategy(StrEnum):
-    CANARY = "Canary"
-    BLUE_GREEN = "BlueGreen"
-
-
-class Step(ApiModel):
-    """One weight of a canary release."""
-
-    weight: Annotated[int, Field(ge=1, le=100)]
-    """Percent of the users' requests that the candidate serves, 1 to 100, without a percent sign."""
-    hold: Annotated[Duration, Limits(Duration, "<=", "52w", "write 52w or less")] = Duration("10m")
-    """Shortest time at this weight."""
-    min_requests: Annotated[int, Field(ge=1, le=100_000_000)] = 100
-    """Requests the candidate must have answered at this step before it may pass."""
-    approval: bool = False
-    """Wait here, once all else speaks for it, until somebody approves (annotation `serving.serinus.dev/approve`)."""
-
-
-_BETWEEN_1S_AND_1W = (
-    Limits(Duration, ">=", "1s", "write 1s or more, for example 10m"),
-    Limits(Duration, "<=", "1w", "write 1w or less"),
-)
-
-
-class Release(ApiModel):
-    """How a new revision replaces the live one."""
-
-    strategy: Strategy = Strategy.CANARY
-    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
-    steps: Annotated[list[Step], Field(max_length=20)] | None = None
-    """Canary weights in ascending order. Default: 5, 25, 50 percent, ten minutes each."""
-    alpha: Annotated[
-        Percent,
-        Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),
-        Limits(Percent, "<=", "50%", "write 50% or less, for example 1%"),
-    ] = Percent("1%")
-    """Accepted chance that a release of a good model is rolled back by mistake."""
-    analysis: Analysis = Analysis()
-    """What speaks against a candidate beyond the SLO, and what to do when nothing speaks at all."""
-    progress_deadline: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("10m")
-    """Longest time until the candidate's pods are ready."""
-    unschedulable_timeout: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("1m")
-    """Longest time a candidate's pod may find no node (a GPU, say) before the release fails."""
-    rollback_window: Annotated[Duration, Limits(Duration, "<=", "52w", "write 52w or less")] = Duration("1h")
-    """How long the previous revision stays warm after a promotion."""
-    history_limit: Annotated[int, Field(ge=1, le=100)] = 10
-    """Old revisions kept as ControllerRevisions."""
-    rules = (
-        Cel(
-            "!has(self.steps) || self.?strategy.orValue('Canary') != 'BlueGreen'",
-            "BlueGreen has no steps: remove steps, or write strategy: Canary",
-            field_path=".steps",
-        ),
-        Cel(
-            "!has(self.steps) || size(self.steps) > 0",
-            "write at least one step, remove steps for the default ones, or write strategy: BlueGreen for none",
-            field_path=".steps",
-        ),
-        Cel(
-            "!has(self.steps) || (self.steps.map(s, s.weight).isSorted()"
-            " && self.steps.all(a, self.steps.exists_one(b, a.weight == b.weight)))",
-            "weights must rise from step to step, for example 5, 25, 50",
-            field_path=".steps",
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _weights_rise(self) -> Self:
-        weights = [step.weight for step in self.steps or ()]
-        if any(earlier >= later for earlier, later in itertools.pairwise(weights)):
-            raise PydanticCustomError("steps", "weights must rise from step to step, for example 5, 25, 50")
-        return self
-
-    def canary_steps(self) -> tuple[Step, ...]:
-        """The steps in force: none for BlueGreen, the default ones where none are given."""
-        if self.strategy is Strategy.BLUE_GREEN:
-            return ()
-        return tuple(self.steps) if self.steps is not None else DEFAULT_STEPS
-
-
-DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
 
 
 class ModelDeploymentSpec(ApiModel):

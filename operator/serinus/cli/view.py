@@ -6,9 +6,11 @@ from datetime import datetime
 
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import ModelDeploymentStatus, Phase, RevisionRef
+from serinus.api.steps import StepKind
 from serinus.cli.output import age, table
 from serinus.cli.picture import Picture
 from serinus.objects.read import observe
+from serinus.release.steps import STEP_PHASES
 
 _BAR = 40
 
@@ -83,12 +85,13 @@ def _weight(status: ModelDeploymentStatus, ref: RevisionRef) -> str:
 def _release(picture: Picture, spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> list[str]:
     release = status.release
     assert release is not None
-    steps = spec.release.canary_steps() if spec.route else ()
+    steps = spec.release.plan_steps() if spec.route else ()
     path = []
     for number, step in enumerate(steps):
         passed = release.phase is Phase.PROMOTING or number < release.step
-        here = release.phase is Phase.CANARY and number == release.step
-        path.append(f"[{step.weight}%]" if here else f"{step.weight}%" + (" ok" if passed else ""))
+        here = release.phase in STEP_PHASES and number == release.step
+        name = f"{step.weight}%" if step.kind is StepKind.WEIGHT else str(step.kind)
+        path.append(f"[{name}]" if here else name + (" ok" if passed else ""))
     path.append("[100%]" if release.phase is Phase.PROMOTING else "100%")
     filled = round(_BAR * release.weight / 100)
     shown = [

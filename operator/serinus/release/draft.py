@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from serinus.api.spec import Step
 from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
+from serinus.api.steps import Step, StepKind
 from serinus.evidence.verdict import SequentialJudge, questions, share_of_alpha
 from serinus.release.errands import Errand, Result
 from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
+from serinus.release.steps import upcoming_share
 
 _TOLD = frozenset({"EvidenceMissing", "Paused", "WaitingForApproval"})
 """Reasons to hold that are worth an event when they begin."""
@@ -31,8 +32,7 @@ class Draft:
         """Seconds until time alone may change something."""
         self.errands: dict[str, Errand] = {}
         """What is to be done outside, by key."""
-        steps = self.spec.release.canary_steps()
-        self.steps: tuple[Step, ...] = steps if self.spec.route else ()
+        self.steps: tuple[Step, ...] = self.spec.release.plan_steps()
 
     def judge(self, stage: int) -> SequentialJudge:
         """Judges one stage of a release: a step, by its index, or what follows the promotion."""
@@ -44,6 +44,18 @@ class Draft:
     def step(self) -> Step | None:
         """The step under way; the last one while promoting."""
         return self.steps[min(self.release.step, len(self.steps) - 1)] if self.steps else None
+
+    @property
+    def counted(self) -> tuple[int, Step] | None:
+        """The step that the users' requests are counted for, and its index: the last one that gave a weight."""
+        here = min(self.release.step, len(self.steps) - 1)
+        weights = (n for n in range(here, -1, -1) if self.steps[n].kind is StepKind.WEIGHT)
+        return next(((n, self.steps[n]) for n in weights if self.applies(self.steps[n])), None)
+
+    def applies(self, step: Step) -> bool:
+        """Whether the step makes sense here: some need a route, some a live revision beside the candidate."""
+        without_route = step.needs_route and self.spec.route is None
+        return not without_route and not (step.needs_live and self.status.live is None)
 
     def _heed_override(self) -> None:
         override = self.status.override
@@ -60,6 +72,13 @@ class Draft:
         self.target = chosen or self.declared
         override = Override(revision=chosen.name, instead_of=self.declared.name) if chosen else None
         self.update(override=override)
+
+    @property
+    def upcoming_share(self) -> int:
+        """Percent of the users' requests that the candidate gets next, or has."""
+        if self.status.live is None or self.spec.route is None:
+            return 100
+        return upcoming_share(self.steps, self.release.step)
 
     @property
     def paused(self) -> bool:

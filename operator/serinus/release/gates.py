@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serinus.api.spec import Step
 from serinus.api.status import Counts, Outcome, Phase
+from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for
 from serinus.release.draft import Draft
@@ -30,29 +30,30 @@ def count(draft: Draft) -> None:
     if not evidence.available:
         return
     fresh = evidence.counts.get(release.revision, Counts())
-    if fresh.requests > 0:
+    if fresh.requests > 0 and (release.weight > 0 or release.phase is Phase.ROLLING_BACK):
         draft.update_release(served=release.served + fresh.requests, evidence_at=draft.now)
     live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
     recent = fade(release.recent, live_fresh)
     draft.update_release(recent=recent)
-    step = draft.step
-    if release.serving_since is None or release.phase is Phase.ROLLING_BACK:
+    if release.serving_since is None or release.weight == 0:
         return
     live = add(release.live, live_fresh)
     draft.update_release(candidate=add(release.candidate, fresh), live=live)
-    if step is None or fresh.requests == 0:
+    counted = draft.counted
+    if counted is None or fresh.requests == 0:
         return
+    stage, step = counted
     held = (draft.now - release.serving_since).total_seconds()
     progress = 1.0 if release.phase is not Phase.CANARY else held / max(step.hold.seconds, 1e-9)
     blocks = evidence.blocks.get(release.revision, (fresh,))
-    tests = draft.judge(release.step).observe(release.tests, blocks, live, recent, progress)
+    tests = draft.judge(stage).observe(release.tests, blocks, live, recent, progress)
     draft.update_release(tests=tests)
 
 
-def verdict(draft: Draft, step: Step) -> Verdict:
-    """What the counts of the present step say."""
+def verdict(draft: Draft, stage: int, step: Step) -> Verdict:
+    """What the counts of a step say, by its index and itself."""
     release = draft.release
-    judge = draft.judge(release.step)
+    judge = draft.judge(stage)
     return judge.judge(release.tests, release.candidate, release.live, release.recent, step.min_requests)
 
 
@@ -61,6 +62,16 @@ def condemned(draft: Draft, found: Verdict) -> bool:
     if found.finding is not Finding.FAIL:
         return False
     roll_back(draft, found.reason, found.message, found.message)
+    return True
+
+
+def unapproved(draft: Draft, evidence: str | None = None) -> bool:
+    """Whether the present step waits for somebody's approval. Says so."""
+    step, release = draft.step, draft.release
+    if step is None or not step.approval or release.approved == release.step:
+        return False
+    what = f"holding at {release.weight}%" if release.weight else f"holding after {step.kind}"
+    draft.say("WaitingForApproval", f"{what}: set the annotation approve", evidence)
     return True
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from serinus.api.status import Outcome, Phase
 from serinus.release.draft import Draft
 from serinus.release.revisions import Revision
+from serinus.release.steps import STEP_PHASES
 from serinus.release.transitions import finish, roll_back
 
 
@@ -30,7 +31,7 @@ def heed(draft: Draft) -> None:
 
 def _promote(draft: Draft, _value: str) -> None:
     release = draft.status.release
-    if release is None or release.phase not in (Phase.STARTING, Phase.CANARY):
+    if release is None or release.phase not in {Phase.STARTING, *STEP_PHASES}:
         draft.note("NothingToPromote", "no release is under way that could be promoted", warning=True)
         return
     draft.update_release(skips_steps=True)
@@ -39,7 +40,7 @@ def _promote(draft: Draft, _value: str) -> None:
 
 def _approve(draft: Draft, _value: str) -> None:
     release = draft.status.release
-    if release is None or release.phase is not Phase.CANARY:
+    if release is None or release.phase not in STEP_PHASES:
         draft.note("NothingToApprove", "no release waits for approval", warning=True)
         return
     draft.update_release(approved=release.step)

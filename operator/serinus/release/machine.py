@@ -16,13 +16,14 @@ from __future__ import annotations
 from serinus.api.status import Outcome, Phase
 from serinus.release import settled
 from serinus.release.draft import Draft
-from serinus.release.gates import confirm_route, count
+from serinus.release.gates import condemned, confirm_route, count, unhealthy, verdict
 from serinus.release.hands import heed
 from serinus.release.observed import Decision, Input
 from serinus.release.phases import PHASES
 from serinus.release.plan import plan_for
 from serinus.release.report import report
-from serinus.release.transitions import finish, roll_back
+from serinus.release.steps import STEP_PHASES
+from serinus.release.transitions import finish, next_step, roll_back
 from serinus.release.watch import watch
 
 TICK = 2.0
@@ -50,8 +51,29 @@ def decide(given: Input) -> Decision:
 def _advance(draft: Draft) -> None:
     count(draft)
     confirm_route(draft)
-    if not _superseded(draft):
-        PHASES[draft.release.phase](draft)
+    if _superseded(draft):
+        return
+    for _ in range(len(draft.steps) + len(PHASES)):
+        here = (draft.release.phase, draft.release.step)
+        _act(draft)
+        if draft.status.release is None or here == (draft.release.phase, draft.release.step):
+            return
+
+
+def _act(draft: Draft) -> None:
+    """One phase does what it can. While a step is under way, the candidate's pods and its users come first."""
+    release = draft.release
+    if release.phase in STEP_PHASES:
+        if unhealthy(draft):
+            return
+        if release.phase is not Phase.CANARY:
+            counted = draft.counted
+            if release.weight and counted and condemned(draft, verdict(draft, *counted)):
+                return
+            if release.skips_steps:
+                next_step(draft)
+                return
+    PHASES[release.phase](draft)
 
 
 def _superseded(draft: Draft) -> bool:

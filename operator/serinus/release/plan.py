@@ -6,6 +6,7 @@ from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.release.capacity import floor_for
 from serinus.release.observed import Input, Plan, RevisionPlan
 from serinus.release.revisions import Revision
+from serinus.release.steps import upcoming_share
 
 
 def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> Plan:
@@ -47,7 +48,6 @@ def _heading_for(given: Input, status: ModelDeploymentStatus) -> int:
         return 0
     if release.phase is Phase.PROMOTING:
         return 100
-    steps = given.spec.release.canary_steps() if given.spec.route else ()
-    if not steps or status.live is None or release.skips_steps:
+    if given.spec.route is None or status.live is None or release.skips_steps:
         return 100
-    return max(release.weight, steps[min(release.step, len(steps) - 1)].weight)
+    return max(release.weight, upcoming_share(given.spec.release.plan_steps(), release.step))

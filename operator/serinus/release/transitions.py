@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
 from serinus.release.draft import Draft
+from serinus.release.steps import PHASE_OF
 
 MAX_FAILED = 20
 """Failed revisions that are remembered."""
@@ -33,6 +34,27 @@ def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None
         reason=None,
         message=None,
     )
+
+
+def next_step(draft: Draft) -> None:
+    """The present step has passed: the next one that applies begins, or the promotion after the last."""
+    begin_step(draft, draft.release.step + 1)
+
+
+def begin_step(draft: Draft, index: int) -> None:
+    """The first step from `index` on that applies begins. The weight stays until the step itself changes it."""
+    weight = draft.release.weight
+    while index < len(draft.steps) and not draft.applies(draft.steps[index]):
+        index += 1
+    if index >= len(draft.steps) or draft.release.skips_steps:
+        enter(draft, Phase.PROMOTING, weight=weight, step=draft.release.step)
+        return
+    phase = PHASE_OF[draft.steps[index].kind]
+    if phase is draft.release.phase:
+        # Users' requests are counted for the step before until the weight changes.
+        draft.update_release(step=index, phase_since=draft.now)
+    else:
+        enter(draft, phase, weight=weight, step=index)
 
 
 def promote(draft: Draft, live_replicas: int) -> None:

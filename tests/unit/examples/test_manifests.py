@@ -40,7 +40,7 @@ def test_every_version_is_a_valid_model_deployment(models: dict[str, Built], ver
     assert (spec.slo.p99, spec.slo.error_rate, spec.slo.availability) == ("50ms", "0.1%", "99.9%")
     assert (spec.runtime.batching.max_size, spec.runtime.batching.max_delay) == (32, "3ms")
     assert (spec.scaling.min, spec.scaling.max) == (2, 4)
-    assert [step.weight for step in spec.release.canary_steps()] == [5, 25, 50]
+    assert [step.weight for step in spec.release.plan_steps()] == [5, 25, 50]
     assert spec.route is not None
     assert spec.route.parent_refs[0].model_dump(exclude_none=True) == {"name": "public", "namespace": "gateway-system"}
 

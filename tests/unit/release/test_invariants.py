@@ -66,7 +66,7 @@ def traffic_only_to_the_ready(given: Input, now: ReleaseStatus) -> None:
 def passed_on_evidence(given: Input, was: ReleaseStatus, now: ReleaseStatus) -> None:
     if now.skips_steps:
         return
-    steps = given.spec.release.canary_steps()
+    steps = given.spec.release.plan_steps()
     assert given.evidence.available, "passed while Prometheus was away"
     assert now.step == len(steps) - 1, "passed before the last step"
     assert now.candidate.requests >= steps[now.step].min_requests, "passed on too few requests"

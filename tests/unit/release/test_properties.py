@@ -41,7 +41,7 @@ class Releases(RuleBasedStateMachine):
     def check_step(self, was: object) -> None:
         world = self.world
         release = world.status.release
-        steps = [step.weight for step in world.spec.release.canary_steps()]
+        steps = [step.weight for step in world.spec.release.plan_steps()]
         if release is None:
             return
         if release.phase is Phase.CANARY:

@@ -16,7 +16,8 @@ def promoting(draft: Draft) -> None:
     if draft.status.live is not None:
         if unhealthy(draft):
             return
-        if draft.step and release.evidence and condemned(draft, verdict(draft, draft.step)):
+        counted = draft.counted
+        if counted and release.evidence and condemned(draft, verdict(draft, *counted)):
             return
     live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
     wanted = max(needed(draft, 100), 1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from serinus.api.status import Outcome, Phase
+from serinus.api.status import Outcome
 from serinus.release.draft import Draft
 from serinus.release.gates import failure, needed, waits_for_pods
-from serinus.release.phases.promoting import promoting
-from serinus.release.transitions import enter, finish
+from serinus.release.transitions import begin_step, finish
 
 
 def starting(draft: Draft) -> None:
@@ -15,16 +14,12 @@ def starting(draft: Draft) -> None:
     if found := failure(draft):
         finish(draft, Outcome.FAILED, found.reason, found.message)
         return
-    if waits_for_pods(draft, needed(draft, draft.steps[0].weight if draft.steps else 100), ""):
+    if waits_for_pods(draft, needed(draft, draft.upcoming_share), ""):
         return
     if release.reason != "Paused":
         ready = draft.given.observed.state(release.revision).ready
         draft.note("CandidateReady", f"{ready} pods of version {draft.version} are verified, warm and ready")
     if draft.paused and draft.status.live is not None:
         draft.say("Paused", "ready, and held before its first request: remove the annotation pause to go on")
-    elif draft.steps and draft.status.live is not None and not release.skips_steps:
-        enter(draft, Phase.CANARY, weight=draft.steps[0].weight)
-        draft.tell_weight(draft.steps[0].weight, 0)
     else:
-        enter(draft, Phase.PROMOTING)
-        promoting(draft)
+        begin_step(draft, 0)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from serinus.api.spec import Step
 from serinus.api.status import Phase
+from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
+from serinus.release.gates import condemned, needed, unapproved, verdict, waits_for_pods
 from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.measurements import measure
-from serinus.release.phases.promoting import promoting
-from serinus.release.transitions import enter
+from serinus.release.transitions import enter, next_step
 
 
 def weights(draft: Draft) -> None:
     """Rolls back, holds, or goes on to the next step."""
     release = draft.release
-    if unhealthy(draft):
-        return
     step = draft.step
     if step is None:
         enter(draft, Phase.PROMOTING, weight=release.weight)
         return
     measure(draft)
-    found, measured = verdict(draft, step), measurements.verdict(draft)
+    found, measured = verdict(draft, release.step, step), measurements.verdict(draft)
     if condemned(draft, found) or (measured and condemned(draft, measured)):
         return
     if release.skips_steps:
-        enter(draft, Phase.PROMOTING, weight=release.weight, step=release.step)
+        next_step(draft)
         draft.update_release(evidence=found.message)
-        promoting(draft)
         return
     if draft.paused:
         draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on", found.message)
@@ -42,13 +38,8 @@ def weights(draft: Draft) -> None:
         return
     conclusive(draft)
     draft.note("StepPassed", f"{step.weight}% passed: {found.message}")
-    if release.step + 1 < len(draft.steps):
-        draft.update_release(step=release.step + 1, phase_since=draft.now, evidence=found.message)
-        _raise_to(draft, draft.steps[release.step + 1])
-    else:
-        enter(draft, Phase.PROMOTING, weight=release.weight, step=release.step)
-        draft.update_release(evidence=found.message)
-        promoting(draft)
+    next_step(draft)
+    draft.update_release(evidence=found.message)
 
 
 def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -> bool:
@@ -76,15 +67,12 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
         hold(draft, "Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(step.hold.seconds - held, 0.1))
         return True
-    if step.approval and draft.release.approved != draft.release.step:
-        draft.say("WaitingForApproval", f"holding at {step.weight}%: set the annotation approve", found.message)
-        return True
-    return False
+    return unapproved(draft, found.message)
 
 
 def _raise_to(draft: Draft, step: Step) -> None:
     """More traffic only once there are pods for it."""
-    if waits_for_pods(draft, needed(draft, step.weight), f" for {step.weight}%"):
+    if waits_for_pods(draft, needed(draft, step.share), f" for {step.weight}%"):
         return
-    enter(draft, Phase.CANARY, weight=step.weight, step=draft.release.step)
-    draft.tell_weight(step.weight, draft.release.step)
+    enter(draft, Phase.CANARY, weight=step.share, step=draft.release.step)
+    draft.tell_weight(step.share, draft.release.step)

@@ -1,0 +1,84 @@
+"""How a new revision replaces the live one: `ModelDeployment.spec.release`."""
+
+from __future__ import annotations
+
+import itertools
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from serinus.api.analysis import Analysis
+from serinus.api.base import ApiModel
+from serinus.api.cel import Cel
+from serinus.api.steps import WEIGHTS, Step
+from serinus.api.units import Duration, Limits, Percent
+
+
+class Strategy(StrEnum):
+    CANARY = "Canary"
+    BLUE_GREEN = "BlueGreen"
+
+
+_BETWEEN_1S_AND_1W = (
+    Limits(Duration, ">=", "1s", "write 1s or more, for example 10m"),
+    Limits(Duration, "<=", "1w", "write 1w or less"),
+)
+
+
+class Release(ApiModel):
+    """How a new revision replaces the live one."""
+
+    strategy: Strategy = Strategy.CANARY
+    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
+    steps: Annotated[list[Step], Field(max_length=20)] | None = None
+    """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
+    alpha: Annotated[
+        Percent,
+        Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),
+        Limits(Percent, "<=", "50%", "write 50% or less, for example 1%"),
+    ] = Percent("1%")
+    """Accepted chance that a release of a good model is rolled back by mistake."""
+    analysis: Analysis = Analysis()
+    """What speaks against a candidate beyond the SLO, and what to do when nothing speaks at all."""
+    progress_deadline: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("10m")
+    """Longest time until the candidate's pods are ready."""
+    unschedulable_timeout: Annotated[Duration, *_BETWEEN_1S_AND_1W] = Duration("1m")
+    """Longest time a candidate's pod may find no node (a GPU, say) before the release fails."""
+    rollback_window: Annotated[Duration, Limits(Duration, "<=", "52w", "write 52w or less")] = Duration("1h")
+    """How long the previous revision stays warm after a promotion."""
+    history_limit: Annotated[int, Field(ge=1, le=100)] = 10
+    """Old revisions kept as ControllerRevisions."""
+    rules = (
+        Cel(
+            "!has(self.steps) || self.?strategy.orValue('Canary') != 'BlueGreen'",
+            "BlueGreen has no steps: remove steps, or write strategy: Canary",
+            field_path=".steps",
+        ),
+        Cel(
+            "!has(self.steps) || size(self.steps) > 0",
+            "write at least one step, remove steps for the default ones, or write strategy: BlueGreen for none",
+            field_path=".steps",
+        ),
+        Cel(
+            "!has(self.steps) || (self.steps.filter(s, has(s.weight)).map(s, s.weight).isSorted()"
+            " && self.steps.filter(s, has(s.weight)).all(a,"
+            " self.steps.exists_one(b, has(b.weight) && a.weight == b.weight)))",
+            "weights must rise from step to step, for example 5, 25, 50",
+            field_path=".steps",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _weights_rise(self) -> Self:
+        weights = [step.weight for step in self.steps or () if step.weight is not None]
+        if any(earlier >= later for earlier, later in itertools.pairwise(weights)):
+            raise PydanticCustomError("steps", "weights must rise from step to step, for example 5, 25, 50")
+        return self
+
+    def plan_steps(self) -> tuple[Step, ...]:
+        """The steps in force, in order: what is declared, or what the strategy brings along."""
+        if self.strategy is Strategy.BLUE_GREEN:
+            return ()
+        return tuple(self.steps) if self.steps is not None else WEIGHTS

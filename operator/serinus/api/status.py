@@ -119,6 +119,22 @@ class MetricStatus(ApiModel):
     dry_run: bool = False
 
 
+class Moment(ApiModel):
+    """Something that happened in a release, or how it stood at a time in between."""
+
+    at: datetime
+    phase: str
+    """The phase it was in; for the last one how it ended."""
+    step: int = 0
+    weight: int = 0
+    reason: str | None = None
+    message: Annotated[str, Field(max_length=256)] | None = None
+    requests: int = 0
+    """Users' requests the candidate had answered."""
+    against: Annotated[dict[str, float], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
+    """By sequential test, how far it is on its way to a roll-back: at 1 it condemns."""
+
+
 class Watch(ApiModel):
     """The live revision while its predecessor is warm: the SLO is tested on, and it is rolled back if it breaks it."""
 
@@ -173,6 +189,8 @@ class ReleaseStatus(ApiModel):
     """Somebody promoted it by hand."""
     approved: int | None = None
     """The step that somebody approved."""
+    timeline: Annotated[list[Moment], Field(max_length=40)] = []
+    """What happened so far, the oldest first."""
 
 
 class Override(ApiModel):
@@ -199,6 +217,8 @@ class ReleaseRecord(ApiModel):
     requests: int = 0
     """Users' requests the candidate answered."""
     evidence: str | None = None
+    timeline: Annotated[list[Moment], Field(max_length=40)] = []
+    """What happened, the oldest first; of the last five releases only."""
 
 
 class Metrics(ApiModel):

@@ -72,6 +72,11 @@ def rows(picture: Picture) -> list[list[str]]:
     return shown
 
 
+def author(by: object) -> str | None:
+    """Who asked for a release, as a sentence; None where nobody knows."""
+    return None
+
+
 def find(picture: Picture, wanted: str) -> Revision:
     """The kept revision that a version, a revision or a role names. Raises CliError."""
     known = observe(picture.name, picture.children).snapshots

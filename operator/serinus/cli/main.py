@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from serinus.api.status import Outcome
 from serinus.cli import explain, history, render, view
-from serinus.cli.output import FORMATS, dump, table
+from serinus.cli.output import FORMATS, dump, table, write
 from serinus.cli.picture import CliError, Picture
 
 if TYPE_CHECKING:
@@ -122,6 +122,14 @@ async def _explain(options: argparse.Namespace, cluster: Cluster) -> int:
     return OK
 
 
+async def _report(options: argparse.Namespace, cluster: Cluster) -> int:
+    # jinja2 takes a while to load, which no other verb needs.
+    from serinus.cli import report
+
+    write(report.html(await cluster.picture(options.name)), options.file or f"{options.name}-report.html")
+    return OK
+
+
 def _render(options: argparse.Namespace) -> int:
     made = [obj for document in render.read(options.file) for obj in render.objects(document, options.runtime_image)]
     if options.output == "json":
@@ -163,6 +171,8 @@ def parser() -> argparse.ArgumentParser:
     diff.add_argument("old", nargs="?", default="live", help="version, revision, live, candidate or previous")
     diff.add_argument("new", nargs="?", default="candidate")
     verb("explain", "what is wrong, its likely cause, and what to do first", _explain, output=True)
+    report = verb("report", "one HTML file: timeline, verdicts and evidence of the releases", _report)
+    report.add_argument("-o", "--output", dest="file", metavar="FILE", help="default: NAME-report.html; - prints it")
     verb("promote", "skip the steps that are left", _asks("promote", "is asked to skip the steps that are left"))
     verb("approve", "let a step pass that waits for a person", _asks("approve", "approved"))
     verb("abort", "roll back the release under way", _asks("abort", "is asked to roll back"))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import yaml
+
+from serinus.cli.picture import CliError
 
 FORMATS = ("table", "json", "yaml")
 
@@ -35,3 +38,19 @@ def age(since: datetime | None, now: datetime) -> str:
         if seconds < limit:
             return f"{seconds // size}{unit}"
     return f"{seconds // 86_400}d"
+
+
+def write(text: str, path: str) -> None:
+    """Writes a file and says where it lies; `-` prints the text.
+
+    Raises:
+        CliError: the file cannot be written.
+    """
+    if path == "-":
+        print(text)
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"{path}: {error.strerror}") from None
+    print(path)

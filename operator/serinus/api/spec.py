@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
+from serinus.api.matching import MAX_FLAGS, Flag
 from serinus.api.release import Release
 from serinus.api.runtime import Runtime
 from serinus.api.texts import (
@@ -121,6 +122,9 @@ class Route(ApiModel):
     """Path prefix."""
     timeout: Annotated[Duration, Limits(Duration, "<=", "1w", "write 1w or less, or 0 for no limit")] | None = None
     """Longest time for a whole request, streamed answers included; 0 is no limit. Defaults to the gateway's own."""
+    flags: Annotated[list[Flag], Field(max_length=MAX_FLAGS)] = []
+    """Users who are pinned to a version by a header or cookie, in a release and outside of one. The first match wins,
+    unless a later flag's match names more headers."""
     rules = (
         Cel(
             "self.parentRefs.all(a, self.parentRefs.exists_one(b, a.name == b.name"
@@ -135,6 +139,11 @@ class Route(ApiModel):
             "!has(self.hostnames) || self.hostnames.all(a, self.hostnames.exists_one(b, a == b))",
             "each host name only once: remove the repeated entry",
             field_path=".hostnames",
+        ),
+        Cel(
+            "!has(self.flags) || self.flags.all(a, self.flags.exists_one(b, a.name == b.name))",
+            "each flag needs a name of its own",
+            field_path=".flags",
         ),
     )
 

@@ -193,6 +193,17 @@ class ReleaseStatus(ApiModel):
     """What happened so far, the oldest first."""
 
 
+class FlagStatus(ApiModel):
+    """Where the users of one of spec.route.flags go."""
+
+    name: str
+    revision: str | None = None
+    """The revision they are pinned to; left out while they are served as everybody else."""
+    reason: str | None = None
+    """Why they are not pinned."""
+    message: str | None = None
+
+
 class Override(ApiModel):
     """Somebody rolled back by hand: this revision serves, although the spec asks for another."""
 
@@ -252,6 +263,8 @@ class ModelDeploymentStatus(ApiModel):
     """Not tried again until the spec changes or somebody asks for it (annotation `retry`)."""
     acted: Annotated[dict[str, str], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
     """By verb, the last value of its annotation that was acted on."""
+    flags: Annotated[list[FlagStatus], Field(max_length=8)] = []
+    """Where flags lead at the moment."""
     override: Override | None = None
     """A roll-back by hand, in force until the spec changes."""
     metrics: Metrics | None = None

@@ -80,12 +80,7 @@ def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
 def _route_state(deployment: str, route: Object | None) -> RouteState:
     if route is None:
         return RouteState(message="the HTTPRoute does not exist yet")
-    weights: dict[str, int] = {}
-    for rule in route["spec"].get("rules", []):
-        for backend in rule.get("backendRefs", []):
-            revision = names.revision_in(deployment, backend["name"])
-            if revision:
-                weights[revision] = int(backend.get("weight", 1))
+    weights = _weights(deployment, route["spec"].get("rules", []))
     generation = route["metadata"].get("generation", 0)
     parents = route.get("status", {}).get("parents", [])
     wanted = len(route["spec"].get("parentRefs", []))
@@ -96,6 +91,16 @@ def _route_state(deployment: str, route: Object | None) -> RouteState:
         if problem:
             return RouteState(weights, False, problem)
     return RouteState(weights, True)
+
+
+def _weights(deployment: str, rules: Iterable[Object]) -> dict[str, int]:
+    """Weight by revision for users who are not pinned: the rule with the most backends, the first among equals."""
+    backends: list[Object] = max((rule.get("backendRefs", []) for rule in rules), key=len, default=[])
+    weights: dict[str, int] = {}
+    for backend in backends:
+        if revision := names.revision_in(deployment, backend["name"]):
+            weights[revision] = weights.get(revision, 0) + int(backend.get("weight", 1))
+    return weights
 
 
 def _parent_problem(parent: Mapping[str, Any], generation: int) -> str | None:

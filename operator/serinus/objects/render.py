@@ -57,9 +57,10 @@ def render(context: Context, plan: Plan, children: Children, history: Iterable[s
     if plan.stable:
         apply.append(workload.service(context, context.name, plan.stable))
     if context.spec.route and plan.weights:
-        route = traffic.http_route(context, plan.weights)
+        route = traffic.http_route(context, plan)
         # Where every backend is there already, traffic moves before anything else does: a roll-back is one write.
-        ready = all(names.child(context.name, revision) in children.of("Service") for revision in plan.weights)
+        behind = {*plan.weights, *(pin.revision for pin in plan.pins)}
+        ready = all(names.child(context.name, revision) in children.of("Service") for revision in behind)
         apply.insert(0 if ready else len(apply), route)
     return Desired(apply, scale, _stale(context, plan, children, apply, frozenset(history)))
 

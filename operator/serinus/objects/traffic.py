@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from serinus.api.matching import Match
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
+from serinus.objects.matches import header_matches
 from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
+from serinus.release.observed import Plan
 
 GRPC_PATH = "/inference.GRPCInferenceService"
 """Path prefix of the Open Inference Protocol's gRPC service."""
 
 
-def http_route(context: Context, weights: Mapping[str, int]) -> Object:
+def http_route(context: Context, plan: Plan) -> Object:
     """The route that users come by. Name and hostnames never change during a release, only weights do.
 
     gRPC is a second rule of the same object, not a GRPCRoute: the Gateway API forbids the two kinds to share a
     hostname, and one write must move all traffic. With a path prefix of its own a ModelDeployment shares its hostname,
     and gRPC calls cannot be told apart by path there: they are left to the Service.
+
+    Pins follow the weights: by the Gateway API a rule with more header matches wins wherever it stands, the first one
+    among equals; and gateways name what they build by a rule's place, which should not change while users are served.
 
     Raises:
         ValueError: the ModelDeployment declares no route.
@@ -35,10 +41,12 @@ def http_route(context: Context, weights: Mapping[str, int]) -> Object:
             }
             for parent in route.parent_refs
         ],
-        "rules": [_rule(context, route.path, SERVICE_PORT, weights)],
+        "rules": [],
     }
-    if route.path == "/":
-        spec["rules"].append(_rule(context, GRPC_PATH, GRPC_PORT, weights))
+    ways = [(route.path, SERVICE_PORT), *([(GRPC_PATH, GRPC_PORT)] if route.path == "/" else [])]
+    spec["rules"] += [_rule(context, path, port, plan.weights) for path, port in ways]
+    for pin in plan.pins:
+        spec["rules"] += [_rule(context, path, port, {pin.revision: 100}, pin.match) for path, port in ways]
     if route.timeout is not None:
         for rule in spec["rules"]:
             rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
@@ -52,9 +60,10 @@ def http_route(context: Context, weights: Mapping[str, int]) -> Object:
     }
 
 
-def _rule(context: Context, path: str, port: int, weights: Mapping[str, int]) -> Object:
+def _rule(context: Context, path: str, port: int, weights: Mapping[str, int], users: Sequence[Match] = ()) -> Object:
+    at: Object = {"path": {"type": "PathPrefix", "value": path}}
     return {
-        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+        "matches": [{**at, "headers": header_matches(match)} for match in users] or [at],
         "backendRefs": [
             {
                 "group": "",

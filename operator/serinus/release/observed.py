@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from serinus.api.matching import Match
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
@@ -109,6 +110,15 @@ class RevisionPlan:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """Users who go to one revision, whatever the weights are."""
+
+    revision: str
+    match: tuple[Match, ...]
+    """Requests that fulfil any of these."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What should exist in the cluster."""
 
@@ -119,6 +129,8 @@ class Plan:
     """Revision behind the stable Service."""
     keep: frozenset[str] = frozenset()
     """Revisions whose objects stay as they are, because what they serve is no longer known."""
+    pins: tuple[Pin, ...] = ()
+    """Rules of the route that come before the weights, the first one first."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.release.capacity import floor_for
-from serinus.release.observed import Input, Plan, RevisionPlan
+from serinus.release.flags import floors as floors_of_flags
+from serinus.release.flags import resolve
+from serinus.release.observed import Input, Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
 
@@ -29,6 +31,9 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
             weights[live.revision] = 100 - release.weight
         if release.weight or release.phase is not Phase.STARTING:
             weights[release.revision] = release.weight
+    flags = resolve(given, status, target)
+    for revision, floor in floors_of_flags(flags).items():
+        floors[revision] = max(floor, floors.get(revision, 0))
     snapshots = {**given.observed.snapshots, target.name: target}
     known = [name for name in floors if name in snapshots]
     if sum(weights.values()) == 0:
@@ -38,6 +43,7 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
         weights=weights,
         stable=live.revision if live else None,
         keep=frozenset(floors) - frozenset(known),
+        pins=tuple(Pin(each.revision, tuple(each.flag.match)) for each in flags if each.ready and each.revision),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from serinus.api.spec import Slo
-from serinus.api.status import Metrics, ModelDeploymentStatus, Outcome, Phase
+from serinus.api.status import FlagStatus, Metrics, ModelDeploymentStatus, Outcome, Phase
 from serinus.api.units import Duration, Percent
 from serinus.release.conditions import Wanted, merge
+from serinus.release.flags import Resolved, resolve
 from serinus.release.observed import Input, Rates
 from serinus.release.revisions import Revision
 
@@ -20,11 +21,13 @@ def report(given: Input, status: ModelDeploymentStatus, target: Revision) -> Mod
     release, live = status.release, status.live
     state = given.observed.state(live.revision if live else None)
     phase = _phase(status, target)
+    flags = resolve(given, status, target)
     filled = status.model_copy(
         update={
             "observed_generation": given.generation,
             "phase": phase,
             "weight": f"{release.weight}%" if release else None,
+            "flags": [_flag(each) for each in flags],
             "metrics": _metrics(given, status, live.revision if live else None, status.metrics),
             "candidate_metrics": _metrics(given, status, release.revision, None) if release else None,
             "replicas": state.desired,
@@ -34,7 +37,7 @@ def report(given: Input, status: ModelDeploymentStatus, target: Revision) -> Mod
             else "",
         }
     )
-    wanted = [_ready(given, status), *_progress(status, target, phase)]
+    wanted = [_ready(given, status), *_progress(status, target, phase), *_unresolved(flags)]
     conditions = merge(status.conditions, wanted, given.generation, given.now)
     return filled.model_copy(update={"conditions": conditions})
 
@@ -90,6 +93,21 @@ def _progress(status: ModelDeploymentStatus, target: Revision, phase: Phase) -> 
         hint = "change the spec, or set the annotation serving.serinus.dev/retry to a new value"
         return [Wanted("Stalled", True, reason, f"version {target.version}: {message}; {hint}")]
     return []
+
+
+def _flag(found: Resolved) -> FlagStatus:
+    if found.ready:
+        return FlagStatus(name=found.flag.name, revision=found.revision)
+    return FlagStatus(name=found.flag.name, reason=found.reason, message=found.message)
+
+
+def _unresolved(flags: tuple[Resolved, ...]) -> list[Wanted]:
+    """Flags that lead nowhere and will not by waiting: their users get what everybody gets."""
+    bad = [each for each in flags if each.problem]
+    if not bad:
+        return []
+    text = "; ".join(f"flag {each.flag.name}: {each.message}" for each in bad)
+    return [Wanted("FlagsUnresolved", True, bad[0].reason, f"{text}; its users are served as everybody else")]
 
 
 def evidence_missing(status: ModelDeploymentStatus) -> bool:

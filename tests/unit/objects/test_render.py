@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import pytest
 
+from serinus.api.matching import Match
 from serinus.api.runtime import BESIDE as BESIDE_ENGINES
 from serinus.api.runtime import Engine
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.objects.context import Context, Settings
-from serinus.objects.read import Children
+from serinus.objects.read import Children, observe
 from serinus.objects.render import Desired, render
-from serinus.release.observed import Plan, RevisionPlan
+from serinus.release.observed import Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.runtimes.base import image_of
 
@@ -303,3 +305,34 @@ def test_the_gateway_is_told_the_timeout_in_its_own_form(written: str, meant: st
     rules = one(rendered(ctx), "HTTPRoute")["spec"]["rules"]
     assert [rule["timeouts"] for rule in rules] == [{"request": meant}] * 2
     assert "timeouts" not in one(rendered(context()), "HTTPRoute")["spec"]["rules"][0]
+
+
+def test_pins_are_rules_of_the_same_route_with_the_same_paths() -> None:
+    ctx = context()
+    match = Match.model_validate({"headers": [{"name": "X-Group", "value": "beta"}]})
+    plain = plan(ctx)
+    pinned = dataclasses.replace(plain, pins=(Pin("bcdfghjklm", (match,)),))
+    before = one(render(ctx, plain, Children()), "HTTPRoute")["spec"]["rules"]
+    rules = one(render(ctx, pinned, Children()), "HTTPRoute")["spec"]["rules"]
+    assert rules[:2] == before, "the weighted rules keep their places"
+    headers = [{"type": "Exact", "name": "X-Group", "value": "beta"}]
+    assert [rule["matches"] for rule in rules[2:]] == [
+        [{"path": {"type": "PathPrefix", "value": path}, "headers": headers}]
+        for path in ("/", "/inference.GRPCInferenceService")
+    ]
+    assert [[(ref["name"], ref["port"]) for ref in rule["backendRefs"]] for rule in rules[2:]] == [
+        [("fraud-bcdfghjklm", 80)],
+        [("fraud-bcdfghjklm", 8081)],
+    ]
+
+
+def test_weights_are_read_from_the_weighted_rule() -> None:
+    ctx = context()
+    match = Match.model_validate({"cookie": {"name": "beta"}})
+    revision = Revision.target(ctx.name, ctx.spec).name
+    split = dataclasses.replace(plan(ctx), weights={revision: 95, "bcdfghjklm": 5}, pins=(Pin("bcdfghjklm", (match,)),))
+    route = one(render(ctx, split, Children()), "HTTPRoute")
+    assert observe(ctx.name, Children([route])).route.weights == {revision: 95, "bcdfghjklm": 5}
+    alone = dataclasses.replace(plan(ctx), pins=(Pin("bcdfghjklm", (match,)),))
+    route = one(render(ctx, alone, Children()), "HTTPRoute")
+    assert observe(ctx.name, Children([route])).route.weights == {revision: 100}

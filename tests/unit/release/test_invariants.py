@@ -15,8 +15,13 @@ from serinus.release.observed import Decision, Input, Rates
 from unit.release.test_properties import VERSIONS, Releases
 from unit.release.world import World, releasing, spec, stored, with_live
 
+FLAGS = [
+    {"name": version, "match": [{"cookie": {"name": version}}], "version": version}
+    for version in ("candidate", "previous", "v1", "v3")
+]
 CHANGES = (
     {},
+    {"route": {"parentRefs": [{"name": "public"}], "flags": FLAGS}},
     releasing(worseThanLive={"errorRate": "1%"}, inconclusive={"after": "1m", "then": "RollBack"}),
     releasing(metrics=[{"name": "tail", "figure": "P99", "max": 0.2, "interval": "4s"}]),
 )
@@ -49,10 +54,26 @@ def check(given: Input, decision: Decision) -> None:
         floor = planned.get(after.live.revision)
         assert floor is None or floor >= min(given.spec.scaling.min, floor), "capacity of the live revision"
         assert floor is not None or after.live.revision in decision.plan.keep, "a live revision without pods"
+    pinned_only_to_the_fit(given, decision)
     weights = decision.plan.weights
     if now is not None and weights and after.live is not None and after.live.revision != now.revision:
         assert weights.get(now.revision, 0) == now.weight
         assert weights[after.live.revision] == 100 - now.weight
+
+
+def pinned_only_to_the_fit(given: Input, decision: Decision) -> None:
+    after = decision.status
+    planned = {item.revision.name for item in decision.plan.revisions} | decision.plan.keep
+    for pin in decision.plan.pins:
+        state = given.observed.state(pin.revision)
+        assert state.ready > 0, "users pinned to a revision without pods"
+        assert state.failure is None, "users pinned to a revision that fails"
+        assert pin.revision in planned, "users pinned to a revision that is going to lose its pods"
+        if after.live is None or pin.revision != after.live.revision:
+            assert pin.revision not in after.failed_revisions, "users pinned to a revision that failed"
+        release = after.release
+        if release is not None and release.phase is Phase.ROLLING_BACK:
+            assert pin.revision != release.revision, "users pinned to a candidate that is being rolled back"
 
 
 def traffic_only_to_the_ready(given: Input, now: ReleaseStatus) -> None:

@@ -1,0 +1,54 @@
+"""Headers and cookies as HTTPRoute matches.
+
+Expressions mean the same in RE2, in PCRE and in Python, and are written so that it does not matter whether a gateway
+looks for them in the value or takes them for the whole of it: the Gateway API leaves both open.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from serinus.api.matching import Match
+from serinus.objects.context import Object
+
+ANY = ".+"
+
+
+def header_matches(match: Match | None, cookies: Sequence[tuple[str, str]] = ()) -> list[Object]:
+    """`match`, and cookies with values as expressions, as HTTPRoute header matches."""
+    found: list[Object] = []
+    for header in match.headers if match else ():
+        if header.value is None:
+            found.append({"type": "RegularExpression", "name": header.name, "value": ANY})
+        else:
+            found.append({"type": "Exact", "name": header.name, "value": header.value})
+    pairs = list(cookies)
+    if match and match.cookie:
+        value = match.cookie.value
+        pairs.insert(0, (match.cookie.name, "[^;]+" if value is None else escape(value)))
+    if pairs:
+        # A route may name a header once only, so several cookies are one expression.
+        found.append({"type": "RegularExpression", "name": "Cookie", "value": cookie_expression(pairs)})
+    return found
+
+
+def cookie_expression(cookies: Sequence[tuple[str, str]]) -> str:
+    """An expression for a Cookie header that holds all of these, in any order. Values are expressions.
+
+    >>> cookie_expression([("group", "beta")])
+    '^(.*; *)?group=beta(;.*)?$'
+    """
+    pairs = [f"{escape(name)}={value}" for name, value in cookies]
+    orders = ["(;.*)?; *".join(order) for order in itertools.permutations(pairs)]
+    body = orders[0] if len(orders) == 1 else f"({'|'.join(orders)})"
+    return f"^(.*; *)?{body}(;.*)?$"
+
+
+def escape(text: str) -> str:
+    """`text` as an expression for itself, by character classes where Python's own escapes are no RE2."""
+    return re.sub(r"[.^$*+?()\[\]{}|\\]", lambda found: _LITERAL.get(found[0], f"[{found[0]}]"), text)
+
+
+_LITERAL = {"^": r"\^", "\\": r"\\", "[": r"\[", "]": r"\]"}

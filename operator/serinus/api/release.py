@@ -13,6 +13,7 @@ from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
 from serinus.api.steps import WEIGHTS, Step
+from serinus.api.sticky import MAX_SHARES, Sticky
 from serinus.api.units import Duration, Limits, Percent
 
 
@@ -34,6 +35,8 @@ class Release(ApiModel):
     """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
     steps: Annotated[list[Step], Field(max_length=20)] | None = None
     """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
+    sticky: Sticky | None = None
+    """Users stay with their version for as long as the release lasts, instead of being drawn for each request."""
     alpha: Annotated[
         Percent,
         Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),
@@ -67,6 +70,17 @@ class Release(ApiModel):
             " self.steps.exists_one(b, has(b.weight) && a.weight == b.weight)))",
             "weights must rise from step to step, for example 5, 25, 50",
             field_path=".steps",
+        ),
+        Cel(
+            "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
+            "BlueGreen moves all users at once: remove sticky, or choose a strategy with weights",
+            field_path=".sticky",
+        ),
+        Cel(
+            f"!has(self.sticky) || !has(self.sticky.cookie) || !has(self.steps) || size(self.steps) <= {MAX_SHARES}",
+            f"users with a cookie are divided at the weights of the steps, and a route holds {MAX_SHARES} of them: "
+            "write fewer steps, or sticky.header",
+            field_path=".sticky",
         ),
     )
 

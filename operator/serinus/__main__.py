@@ -22,6 +22,7 @@ from serinus.cluster.resync import keep_resyncing
 from serinus.cluster.store import Store
 from serinus.collector import Collector
 from serinus.errands import Errands
+from serinus.errands.runners import runners
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
 from serinus.objects.context import Settings
@@ -83,7 +84,8 @@ class _Working:
         optional = frozenset([kind.kind for kind in OPTIONAL if await self._api.serves(kind)])
         objects = Settings(runtime_image=settings.runtime_image, pod_monitors="PodMonitor" in optional)
         events = Events(self._api, settings.identity)
-        errands = Errands({}, lambda key: queue.add(key))
+        does = runners(self._api, self._store, settings.smoke_key_file)
+        errands = Errands(does, lambda key: queue.add(key))
         reconciler = Reconciler(self._api, self._store, self._book, events, objects, errands=errands)
         queue = self._queue = WorkQueue(reconciler.reconcile)
         collector = self._collector = Collector(self._prometheus, self._book, self._store, queue, settings.tick)

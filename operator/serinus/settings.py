@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from serinus.api.units import Duration
@@ -31,6 +32,8 @@ class OperatorSettings:
     tick: float
     """Seconds between two looks at Prometheus while a release is under way."""
     http_port: int
+    smoke_key_file: Path | None
+    """Holds the secret from which API keys for smoke tests are derived."""
     log_format: str
 
     @classmethod
@@ -59,6 +62,7 @@ class OperatorSettings:
             lease_duration=_seconds(env, "SERINUS_LEASE_DURATION", "15s"),
             identity=env.get("SERINUS_POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
             tick=_seconds(env, "SERINUS_TICK", "2s"),
+            smoke_key_file=Path(path) if (path := env.get("SERINUS_SMOKE_KEY_FILE")) else None,
             http_port=_integer(env, "SERINUS_HTTP_PORT", "8080"),
             log_format=log_format,
         )

@@ -39,8 +39,6 @@ from serinus_runtime.oip import Front, InferCodec
 from serinus_runtime.predictions import Predictions, RawEngine
 from serinus_runtime.ragged import Ragged, open_ragged
 from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
-from serinus_runtime.shadow.front import TapFront
-from serinus_runtime.shadow.opening import open_tap
 from serinus_runtime.sinks.opening import open_sink
 from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
@@ -134,7 +132,6 @@ class Server:
         self._engine: Engine | None = None
         self._raw: Predictions | None = None
         self._drift: DriftMonitor | None = None
-        self._tap: TapFront | None = None
         self._grpc: Endpoint | None = None
         if config.grpc_port is not None and self._beside is None:
             from serinus_runtime.grpc.endpoint import Endpoint
@@ -201,8 +198,6 @@ class Server:
             if self._grpc is not None:
                 self._grpc.sweep(now)
             self._extras.sweep()
-            if self._tap is not None:
-                self._tap.sweep(now)
 
     async def load(self) -> None:
         """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
@@ -221,7 +216,6 @@ class Server:
         self._site.set_common_headers(self._headers(digest))
         if config.prediction_log != predictionlog.OFF:
             beside.record(self._open_prediction_log(digest, beside.runtime, {}))
-        self._tap = open_tap(config, self.state, None, About())
         await beside.open()
         seconds = time.monotonic() - started
         self.metrics.loaded(
@@ -276,7 +270,6 @@ class Server:
         self._extras.jobs()
         if config.prediction_log != predictionlog.OFF:
             self._open_prediction_log(loaded.digest, loaded.engine.runtime, loaded.about.columns)
-        self._tap = open_tap(config, self.state, loaded.signature, loaded.about, engine.prepared)
         self.state.alive = lambda: runner.alive() and engine.alive()
         self.state.engine_ready = engine.ready
         if isinstance(engine, RawEngine):
@@ -400,8 +393,6 @@ class Server:
         if self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         await self._extras.close()
-        if self._tap is not None:
-            self._tap.close()
         if self._drift is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._drift.close)
         if self._raw is not None:

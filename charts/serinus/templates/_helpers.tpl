@@ -90,6 +90,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]
   verbs: [list, watch, create, patch, delete]
+{{- if .Values.rbac.readConfigMaps }}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
-from serinus.api.steps import WEIGHTS, Step
-from serinus.api.sticky import MAX_SHARES, Sticky
+from serinus.api.smoke import SmokeTest
+from serinus.api.steps import WEIGHTS, Step, StepKind
 from serinus.api.units import Duration, Limits, Percent
 
 
@@ -28,6 +28,9 @@ _BETWEEN_1S_AND_1W = (
 )
 
 
+SMOKE_FIRST = "the smoke test comes before everything else, and once: make it the first step, or write smokeTest"
+
+
 class Release(ApiModel):
     """How a new revision replaces the live one."""
 
@@ -35,8 +38,8 @@ class Release(ApiModel):
     """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
     steps: Annotated[list[Step], Field(max_length=20)] | None = None
     """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
-    sticky: Sticky | None = None
-    """Users stay with their version for as long as the release lasts, instead of being drawn for each request."""
+    smoke_test: SmokeTest | None = None
+    """Short for a first step `smokeTest`; {} for 20 generated requests. Works with BlueGreen and without a route."""
     alpha: Annotated[
         Percent,
         Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),
@@ -72,15 +75,10 @@ class Release(ApiModel):
             field_path=".steps",
         ),
         Cel(
-            "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
-            "BlueGreen moves all users at once: remove sticky, or choose a strategy with weights",
-            field_path=".sticky",
-        ),
-        Cel(
-            f"!has(self.sticky) || !has(self.sticky.cookie) || !has(self.steps) || size(self.steps) <= {MAX_SHARES}",
-            f"users with a cookie are divided at the weights of the steps, and a route holds {MAX_SHARES} of them: "
-            "write fewer steps, or sticky.header",
-            field_path=".sticky",
+            "!has(self.steps) || (self.steps.filter(s, has(s.smokeTest)).size() + (has(self.smokeTest) ? 1 : 0) <= 1"
+            " && (self.steps.all(s, !has(s.smokeTest)) || has(self.steps[0].smokeTest)))",
+            SMOKE_FIRST,
+            field_path=".steps",
         ),
     )
 
@@ -89,10 +87,14 @@ class Release(ApiModel):
         weights = [step.weight for step in self.steps or () if step.weight is not None]
         if any(earlier >= later for earlier, later in itertools.pairwise(weights)):
             raise PydanticCustomError("steps", "weights must rise from step to step, for example 5, 25, 50")
+        tests = [number for number, step in enumerate(self.steps or ()) if step.kind is StepKind.SMOKE_TEST]
+        if tests not in ([], [0]) or (tests and self.smoke_test is not None):
+            raise PydanticCustomError("steps", SMOKE_FIRST)
         return self
 
     def plan_steps(self) -> tuple[Step, ...]:
         """The steps in force, in order: what is declared, or what the strategy brings along."""
+        first = () if self.smoke_test is None else (Step(smoke_test=self.smoke_test),)
         if self.strategy is Strategy.BLUE_GREEN:
-            return ()
-        return tuple(self.steps) if self.steps is not None else WEIGHTS
+            return first
+        return first + (tuple(self.steps) if self.steps is not None else WEIGHTS)

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from serinus.api.base import ApiModel
+from serinus.api.smoke import SmokeTestStatus
 
 _ATOMIC: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
 """Merged by key, a map whose last key goes becomes null in a server-side apply, which its own schema then refuses."""
@@ -20,6 +21,7 @@ class Phase(StrEnum):
 
     PENDING = "Pending"
     STARTING = "Starting"
+    TESTING = "Testing"
     CANARY = "Canary"
     PROMOTING = "Promoting"
     ROLLING_BACK = "RollingBack"
@@ -185,6 +187,8 @@ class ReleaseStatus(ApiModel):
     message: str | None = None
     evidence: str | None = None
     """The numbers that speak, as a sentence."""
+    smoke_test: SmokeTestStatus | None = None
+    """What the smoke test found."""
     skips_steps: bool = False
     """Somebody promoted it by hand."""
     approved: int | None = None
@@ -227,6 +231,8 @@ class ReleaseRecord(ApiModel):
     finished_at: datetime
     requests: int = 0
     """Users' requests the candidate answered."""
+    smoke_test: str | None = None
+    """What the smoke test found, as a sentence."""
     evidence: str | None = None
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened, the oldest first; of the last five releases only."""

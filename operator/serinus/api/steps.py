@@ -10,12 +10,14 @@ from pydantic_core import PydanticCustomError
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
+from serinus.api.smoke import SmokeTest
 from serinus.api.units import Duration, Limits
 
 
 class StepKind(StrEnum):
     """What a step does, named after the field that chooses it."""
 
+    SMOKE_TEST = "smokeTest"
     WEIGHT = "weight"
 
 
@@ -26,6 +28,8 @@ _ONE_KIND = f"each step is one of: {_KINDS}. Write one of them, and another step
 class Step(ApiModel):
     """One step of a release: the field that is set says which kind."""
 
+    smoke_test: SmokeTest | None = None
+    """Requests to the candidate's own pods, before any user: the first step."""
     weight: Annotated[int, Field(ge=1, le=100)] | None = None
     """Percent of the users' requests that the candidate serves, 1 to 100, without a percent sign."""
     hold: Annotated[Duration, Limits(Duration, "<=", "52w", "write 52w or less")] = Duration("10m")

@@ -31,6 +31,7 @@ DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 POD = Kind("", "v1", "pods", "Pod")
+CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 POD_MONITOR = Kind("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor")
 
 OWNED = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from serinus.api.status import Phase
 from serinus.api.steps import Step, StepKind
 
-PHASE_OF: Mapping[StepKind, Phase] = {StepKind.WEIGHT: Phase.CANARY}
+PHASE_OF: Mapping[StepKind, Phase] = {StepKind.SMOKE_TEST: Phase.TESTING, StepKind.WEIGHT: Phase.CANARY}
 """The phase of a release while a step of this kind is under way."""
 STEP_PHASES = frozenset(PHASE_OF.values())
 

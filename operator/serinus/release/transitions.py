@@ -111,6 +111,7 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         started_at=release.started_at,
         finished_at=draft.now,
         requests=release.served,
+        smoke_test=release.smoke_test.message if release.smoke_test else None,
         evidence=release.evidence,
     )
     draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])

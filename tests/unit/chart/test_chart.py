@@ -98,6 +98,25 @@ def test_the_reference_lists_every_permission() -> None:
         assert told == verbs, name
 
 
+def test_config_maps_are_read_only_where_that_is_allowed() -> None:
+    (role,) = of(render("rbac.readConfigMaps=true"), "ClusterRole")
+    assert grants(role["rules"])["/configmaps"] == {"get"}
+    for role in of(render("rbac.readConfigMaps=true", "watchNamespaces={fraud}"), "Role")[:1]:
+        assert grants(role["rules"])["/configmaps"] == {"get"}
+
+
+def test_the_secret_for_smoke_tests_is_mounted_and_not_read() -> None:
+    objects = render("smokeTest.keySecret=smoke", "smokeTest.key=text")
+    assert environment(objects)["SERINUS_SMOKE_KEY_FILE"] == "/etc/serinus/smoke/text"
+    (deployment,) = of(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert {"name": "smoke-key", "secret": {"secretName": "smoke"}} in pod["volumes"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    assert {"name": "smoke-key", "mountPath": "/etc/serinus/smoke", "readOnly": True} in mounts
+    assert "secrets" not in yaml.safe_dump([obj for obj in objects if "Role" in obj["kind"]])
+    assert "SERINUS_SMOKE_KEY_FILE" not in environment(render())
+
+
 def test_with_watched_namespaces_there_is_no_cluster_role() -> None:
     objects = render("watchNamespaces={fraud,search}")
     assert of(objects, "ClusterRole") == of(objects, "ClusterRoleBinding") == []

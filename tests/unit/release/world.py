@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.release.errands import Errand, Result
 from serinus.release.machine import decide
 from serinus.release.observed import (
     Decision,
@@ -69,6 +71,11 @@ class World:
     asked: dict[str, str] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
     own: dict[str, dict[str, float] | str] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    answer: Callable[[Errand], Result | None] | None = None
+    """What comes of an errand; None: it is still under way."""
+    started: list[str] = field(default_factory=list)
+    """Keys of the errands that were begun."""
     notes: list[Note] = field(default_factory=list)
     weights_seen: list[int] = field(default_factory=list)
     unstored: dict[str, Counts] = field(default_factory=dict)
@@ -108,6 +115,7 @@ class World:
             self.evidence(),
             self.now,
             dict(self.asked),
+            dict(self.results),
         )
 
     def decide(self, *, store: bool = True) -> Decision:
@@ -116,9 +124,20 @@ class World:
         if store:
             self.status = stored(decision.status)
             self.notes.extend(decision.notes)
+            self._run_errands(decision)
             if not self.prometheus_down:
                 self.unstored = {}
         return decision
+
+    def _run_errands(self, decision: Decision) -> None:
+        """Does what is asked for, as the edge would: a result stays for as long as it is asked for."""
+        kept = {errand.key: self.results.get(errand.key) for errand in decision.errands}
+        self.results = {key: result for key, result in kept.items() if result is not None}
+        for errand in decision.errands:
+            if errand.key not in self.results and self.answer is not None:
+                self.started.append(errand.key)
+                if (result := self.answer(errand)) is not None:
+                    self.results[errand.key] = result
 
     def obey(self, decision: Decision) -> None:
         """Brings the cluster to the plan."""

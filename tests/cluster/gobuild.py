@@ -87,6 +87,7 @@ ENVOY_GATEWAY = Tool("envoy-gateway", "github.com/envoyproxy/gateway", ("envoy-g
 COREDNS = Tool("coredns", "github.com/coredns/coredns", ("coredns",), package=".")
 METRICS_SERVER = Tool("metrics-server", "sigs.k8s.io/metrics-server", ("metrics-server",))
 H2SPEC = Tool("h2spec", "github.com/summerwind/h2spec", ("h2spec",))
+FLAGGER = Tool("flagger", "github.com/fluxcd/flagger", ("flagger",))
 NODE_TOOLS = (KUBERNETES, HELM, ENVOY_GATEWAY, COREDNS, METRICS_SERVER)
 
 

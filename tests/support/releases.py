@@ -84,11 +84,15 @@ class Load:
     host: str
     out: Path
     rate: float
+    seconds: float = 600.0
+    timeout: float = 20.0
+    seed: int = 7
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "fraud.load", "--url", self.cluster.gateway_url, "--host", self.host]
-        command += ["--rate", str(self.rate), "--seconds", "600", "--timeout", "20", "--out", str(self.out)]
+        command += ["--rate", str(self.rate), "--seconds", str(self.seconds), "--timeout", str(self.timeout)]
+        command += ["--seed", str(self.seed), "--out", str(self.out)]
         path = os.pathsep.join([str(ROOT / "examples" / "fraud-scoring")])
         self._process = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

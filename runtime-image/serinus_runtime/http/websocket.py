@@ -128,15 +128,15 @@ class WebSocket(Successor):
             self._pinged = False
             if self._writable:
                 self.deadline = time.monotonic() + PING_SECONDS
-        self._count(self._partial + len(data))
+            self._count(self._partial + len(data))
         self._framing.receive_data(data)
         for frame in self._framing.events_received():
             assert isinstance(frame, Frame)
             self._frame(frame)
         if self._partial > 2 * self._max_bytes + _FRAMES_BYTES:
-            self.close(CloseCode.MESSAGE_TOO_BIG, "a message in too many pieces")
+            self._framing.fail(CloseCode.MESSAGE_TOO_BIG, "a message in too many pieces")
         elif self._partial and self._site.received_bytes > self._site.limits.receive_bytes:
-            self.close(CloseCode.TRY_AGAIN_LATER, "too many large messages are being received")
+            self._framing.fail(CloseCode.TRY_AGAIN_LATER, "too many large messages are being received")
         self._write()
         if self._framing.state is not State.OPEN:
             self._end()
@@ -248,6 +248,8 @@ class WebSocket(Successor):
         if not self._ending:
             self._ending = True
             self.deadline = time.monotonic() + CLOSE_SECONDS
+            self._parts = []
             self._messages.clear()
+            self._count(0)
         self._write()
         self._read()

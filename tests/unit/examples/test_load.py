@@ -1,4 +1,8 @@
-"""The load generator counts what happened: every request, every failure, every wait."""
+"""The load generator counts what happened: every request, every failure, every wait.
+
+Generator and server share a loop whose clock stands still while they work, so latencies are what the server made of
+them and not what the machine had to do besides.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import pytest
 from fraud import load
 from fraud.load import Generator, Plan
 from fraud.records import Reader, Record, figures, parse, percentile, read, window
+from support import virtualtime
 
 Behaviour = Callable[[int], Awaitable[bytes | None]]
 
@@ -83,7 +88,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_every_request_is_sent_answered_and_written(out: Path) -> None:
-    records, server = asyncio.run(go(always_ok, out, arrivals="constant"))
+    records, server = virtualtime.run(go(always_ok, out, arrivals="constant"))
     assert len(records) == len(server.requests) == 400
     assert read(out) == sorted_as_written(records)
     assert {(r.code, r.error, r.version, r.revision) for r in records} == {(200, "", "v1", "rev-v1")}
@@ -92,14 +97,14 @@ def test_every_request_is_sent_answered_and_written(out: Path) -> None:
 
 
 def test_poisson_arrivals_keep_the_rate_and_the_count_is_bounded(out: Path) -> None:
-    records, _ = asyncio.run(go(always_ok, out))
+    records, _ = virtualtime.run(go(always_ok, out))
     assert 320 < len(records) < 480
-    records, _ = asyncio.run(go(always_ok, out, max_requests=25))
+    records, _ = virtualtime.run(go(always_ok, out, max_requests=25))
     assert len(records) == 25
 
 
 def test_clients_are_mixed_and_reuse_connections_or_not(out: Path) -> None:
-    records, server = asyncio.run(go(always_ok, out, seconds=1.5))
+    records, server = virtualtime.run(go(always_ok, out, seconds=1.5))
     kinds = Counter(r.client for r in records)
     assert set(kinds) == {"keepalive", "reconnect", "batch4"}
     assert kinds["reconnect"] <= server.connections <= kinds["reconnect"] + 40
@@ -120,7 +125,7 @@ def test_failures_are_counted_by_what_they_are(out: Path) -> None:
             await asyncio.sleep(5)
         return ok(close=number % 10 == 1)
 
-    records, server = asyncio.run(go(behave, out, arrivals="constant"))
+    records, server = virtualtime.run(go(behave, out, arrivals="constant"))
     numbers = range(1, len(server.requests) + 1)
     found = Counter(r.error or str(r.code) for r in records)
     assert found["503"] == sum(n % 10 == 3 for n in numbers)
@@ -134,7 +139,7 @@ def test_failures_are_counted_by_what_they_are(out: Path) -> None:
 
 def test_nobody_listening_is_a_connect_failure(out: Path) -> None:
     plan = Plan(url="http://127.0.0.1:9", out=out, rate=100, seconds=0.3)
-    records = asyncio.run(Generator(plan).run())
+    records = virtualtime.run(Generator(plan).run())
     assert {(r.code, r.error) for r in records} == {(0, "connect")}
 
 
@@ -151,7 +156,7 @@ def test_a_stall_shows_in_every_request_that_was_meant_to_be_sent_meanwhile(out:
         await asyncio.sleep(max(0.0, stalled_until - loop.time()))
         return ok()
 
-    records, _ = asyncio.run(go(behave, out, arrivals="constant", timeout=3.0))
+    records, _ = virtualtime.run(go(behave, out, arrivals="constant", timeout=3.0))
     slow = [r for r in records if r.latency_ms > 40]
     assert len(slow) > 0.8 * 0.36 * 400
     assert figures(records).p50 < 100
@@ -162,7 +167,7 @@ def test_more_than_the_limit_in_flight_is_a_failure_and_not_a_secret(out: Path) 
         await asyncio.sleep(0.4)
         return ok()
 
-    records, _ = asyncio.run(go(behave, out, max_in_flight=10, seconds=0.3, timeout=3.0))
+    records, _ = virtualtime.run(go(behave, out, max_in_flight=10, seconds=0.3, timeout=3.0))
     found = Counter(r.error or str(r.code) for r in records)
     assert found["200"] == 10
     assert found["client_limit"] == len(records) - 10
@@ -173,13 +178,14 @@ def test_sigterm_lets_it_finish_and_sum_up(out: Path) -> None:
         async with Server(always_ok) as server:
             command = [sys.executable, "-m", "fraud.load", "--url", f"http://127.0.0.1:{server.port}"]
             process = await asyncio.create_subprocess_exec(
-                *command, "--rate", "200", "--seconds", "60", "--out", str(out),
+                *command, "--rate", "200", "--seconds", "600", "--timeout", "60", "--out", str(out),
                 stdout=subprocess.DEVNULL, cwd=Path(load.__file__).parents[1],
             )  # fmt: skip
-            while len(server.requests) < 50:  # noqa: ASYNC110
+            while len(server.requests) < 50:
+                assert process.returncode is None
                 await asyncio.sleep(0.02)
             process.send_signal(signal.SIGTERM)
-            return await asyncio.wait_for(process.wait(), 10), server
+            return await asyncio.wait_for(process.wait(), 30), server
 
     code, server = asyncio.run(run())
     assert code == 0

@@ -228,6 +228,15 @@ class Batcher:
             self._enqueue(ticket)
         self._pump_soon()
 
+    def hold(self) -> None:
+        """Only takes requests, and runs none of them, until `release`. For a batcher that is new."""
+        self._idle = 0
+
+    def release(self) -> None:
+        """Runs what was held up, and everything from now on."""
+        self._idle = self._runner.instances
+        self._pump_soon()
+
     def refuse_if_full(self) -> None:
         """Raises QueueFullError when the queue cannot take a single row."""
         if self._waiting_rows >= self._queue_rows:

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -35,6 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code. Failures are told on stderr and in the termination message."""
     arguments = _parser().parse_args(argv)
     environ = dict(os.environ)
+    told = environ
+
+    def settings() -> Config:
+        """What is set now: the file may say something else than before."""
+        nonlocal told
+        if environ.get("SERINUS_CONFIG"):
+            from serinus_runtime.configfile import with_file
+
+            told = with_file(environ)
+        return from_environment(told)
+
     try:
         if arguments.command == "digest":
             return _digest(arguments.directory, manifest=arguments.manifest)
@@ -47,14 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for flag in _FLAGS:
             if (value := getattr(arguments, flag, None)) is not None:
                 environ[f"SERINUS_{flag.upper()}"] = value
-        if environ.get("SERINUS_CONFIG"):
-            from serinus_runtime.configfile import with_file
-
-            environ = with_file(environ)
-        config = from_environment(environ)
-        return _fetch(config) if arguments.command == "fetch" else _serve(config)
+        return _fetch(settings()) if arguments.command == "fetch" else _serve(settings)
     except FailureError as failure:
-        return report(failure, environ.get("SERINUS_TERMINATION_LOG") or TERMINATION_LOG)
+        return report(failure, told.get("SERINUS_TERMINATION_LOG") or TERMINATION_LOG)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,8 +144,8 @@ def _fetch(config: Config) -> int:
     return 0
 
 
-def _serve(config: Config) -> int:
+def _serve(settings: Callable[[], Config]) -> int:
     from serinus_runtime.server import run
 
-    code: int = uvloop.run(run(config))
+    code: int = uvloop.run(run(settings(), settings))
     return code

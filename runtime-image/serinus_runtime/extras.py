@@ -53,7 +53,6 @@ class Extras:
         metrics.collect_more.append(self.door.collect)
         state.ingress = self._ingress = HttpIngress(self.door, config.open_paths)
         self._redis: RedisLink | None = None
-        self._shared: SharedCache | None = None
         self._jobs: Jobs | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._secret = _secret(config)
@@ -64,47 +63,51 @@ class Extras:
         if self._jobs is not None and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.get_running_loop().create_task(self._jobs.sweep(time.monotonic()))
 
-    def engine(self, run: Run) -> Run:
-        """`run` with a circuit around it, if that is asked for."""
-        if not self._config.circuit_failures:
-            return run
-        circuit = EngineCircuit(run, self._config.circuit_failures)
-        self._ingress.circuit = circuit
-        self._metrics.collect_more.append(circuit.collect)
-        return circuit.run
+    def circuit(self, run: Run) -> EngineCircuit | None:
+        """A circuit around `run`, if that is asked for."""
+        failures = self._config.circuit_failures
+        return EngineCircuit(run, failures) if failures else None
 
-    def loaded(self, signature: Signature, digest: str) -> None:
-        """The model is there. Called on the event loop."""
-        config = self._config
-        if config.redis_url:
-            self._redis = RedisLink(
-                config.redis_url, password_file=config.redis_password_file, ca_file=config.redis_ca_file
-            )
-        if config.response_cache_shared and self._redis is not None:
-            self._shared = SharedCache(
-                self._redis,
+    def use(self, circuit: EngineCircuit | None) -> None:
+        """Requests are refused while `circuit` is open."""
+        self._ingress.circuit = circuit
+
+    def cache(self, config: Config, signature: Signature, digest: str) -> Remembering | None:
+        """What remembers a model's answers, if that is asked for. Called on the event loop."""
+        shared: SharedCache | None = None
+        if config.response_cache_shared and (redis := self._link()) is not None:
+            shared = SharedCache(
+                redis,
                 f"serinus:cache:{config.model_name}:{digest.removeprefix('sha256:')}",
                 config.response_cache_ttl,
                 config.redis_timeout,
             )
-        if config.response_cache or self._shared is not None:
-            memory = ResponseCache(config.response_cache, config.response_cache_ttl, time.monotonic)
-            by_row = config.response_cache_by == "row"
-            if by_row and not signature.batched:
-                logs.event("warning", "the model does not work in rows: SERINUS_RESPONSE_CACHE_BY=row is not used")
-            cache = Remembering(memory, self._shared, time.monotonic, by_row=by_row and signature.batched)
-            self._state.cache, self._metrics.cache = cache, memory
-            self._metrics.collect_more.append(cache.collect)
+        if not config.response_cache and shared is None:
+            return None
+        memory = ResponseCache(config.response_cache, config.response_cache_ttl, time.monotonic)
+        by_row = config.response_cache_by == "row"
+        if by_row and not signature.batched:
+            logs.event("warning", "the model does not work in rows: SERINUS_RESPONSE_CACHE_BY=row is not used")
+        return Remembering(memory, shared, time.monotonic, by_row=by_row and signature.batched)
 
-    def tracing(self, digest: str) -> None:
-        """Spans from now on, if there is somewhere to send them."""
-        config = self._config
-        if config.otlp_endpoint:
-            served = Served(
+    def tracing(self, config: Config, digest: str) -> Tracing | None:
+        """Spans about a model, if there is somewhere to send them."""
+        if not config.otlp_endpoint:
+            return None
+        return Tracing(
+            config.otlp_endpoint,
+            Served(
                 config.model_name, config.model_version, digest, config.revision, config.namespace, config.deployment
+            ),
+        )
+
+    def _link(self) -> RedisLink | None:
+        config = self._config
+        if self._redis is None and config.redis_url:
+            self._redis = RedisLink(
+                config.redis_url, password_file=config.redis_password_file, ca_file=config.redis_ca_file
             )
-            self._state.tracing = tracing = Tracing(config.otlp_endpoint, served)
-            self._metrics.collect_more.append(tracing.collect)
+        return self._redis
 
     def jobs(self) -> None:
         """Jobs from now on, if they are asked for."""
@@ -112,13 +115,13 @@ class Extras:
         if not config.async_mode:
             return
         store: Store
-        if self._redis is not None:
-            store = RedisStore(self._redis, f"serinus:job:{config.model_name}", config.async_ttl)
+        if (redis := self._link()) is not None:
+            store = RedisStore(redis, f"serinus:job:{config.model_name}", config.async_ttl)
         else:
             store = MemoryStore(config.async_ttl, time.monotonic)
         self._jobs = jobs = Jobs(
             store,
-            state.run_job,
+            lambda exchange: state.run_job(exchange),
             ttl=config.async_ttl,
             bound=config.async_max_jobs,
             size=config.async_max_bytes,
@@ -148,10 +151,6 @@ class Extras:
         """Ends what was begun."""
         if self._jobs is not None:
             await self._jobs.close()
-        if self._state.tracing is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._state.tracing.close)
-        if self._shared is not None:
-            await self._shared.close()
         if self._redis is not None:
             await self._redis.close()
 

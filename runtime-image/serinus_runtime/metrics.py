@@ -118,6 +118,10 @@ class Metrics(Collector):
         self._info = {"model": model, "digest": digest, "runtime": runtime}
         self.load_seconds = seconds
 
+    def renamed(self, model_version: str) -> None:
+        """Another version of the model is served from now on; what was counted goes on."""
+        self._labels["model_version"] = model_version
+
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -55,7 +55,8 @@ class Predictions:
         self._waiting = waiting
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(min(max(batch, 2), _THREADS), thread_name_prefix="serinus-raw")
-        self._under_way = 0
+        self.under_way = 0
+        """Requests that the engine has not answered yet."""
         self._wanted: set[Exchange] = set()
 
     def routes(self, name: str, version: str) -> dict[bytes, Callable[[Exchange], None]]:
@@ -82,14 +83,14 @@ class Predictions:
             self._refuse(exchange, "draining", 503, "this server is going away: ask another", _RETRY)
         elif state.ingress is not None and (refusal := state.ingress.admit(exchange, Ticket({}, 0, ()))) is not None:
             self._refuse(exchange, *refusal)
-        elif self._under_way >= self._waiting:
+        elif self.under_way >= self._waiting:
             self._refuse(exchange, "queue_full", 429, "the queue is full: try again later", _RETRY)
         else:
             body, content_type = exchange.body, exchange.headers.get(b"content-type", b"").decode("latin-1")
             if content_type.partition(";")[0].strip().lower() == "application/json" and not _is_json(body):
                 self._refuse(exchange, "invalid", 400, "the body is not JSON, as its content type says")
                 return
-            self._under_way += 1
+            self.under_way += 1
             exchange.body = b""
             self._wanted.add(exchange)
             exchange.on_gone = lambda: self._gone(exchange)
@@ -111,7 +112,7 @@ class Predictions:
             return
 
     def _done(self, exchange: Exchange, found: RawReply | Exception) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         if exchange not in self._wanted:
             return
         self._wanted.discard(exchange)

@@ -34,6 +34,11 @@ class Remembering:
         self._clock = clock
         self._by_row = by_row
 
+    @property
+    def asking(self) -> bool:
+        """True while requests are looked up that may have to be computed afterwards."""
+        return self.shared is not None and self.shared.asking
+
     def ask(self, ticket: Ticket, put: Put) -> None:
         """Answers `ticket` now or later, by `put` where something must be computed. Raises what `put` raises."""
         keys = self._keys(ticket)

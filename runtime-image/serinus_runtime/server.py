@@ -9,40 +9,24 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from serinus_runtime import __version__, logs, predictionlog
-from serinus_runtime.about import About
-from serinus_runtime.about import read as read_about
+from serinus_runtime import logs
 from serinus_runtime.app import InferenceApp, MetricsApp
-from serinus_runtime.batching import Batcher
 from serinus_runtime.config import Config
-from serinus_runtime.costs import Costs
 from serinus_runtime.digest import verify
-from serinus_runtime.documents import documents
-from serinus_runtime.drift.monitor import DriftMonitor
-from serinus_runtime.drift.opening import open_monitor
-from serinus_runtime.engine import Engine, Signature
-from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.extras import Extras
 from serinus_runtime.failures import FailureError, Reason
-from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.http import Application, Limits, Site, connection
 from serinus_runtime.http.site import header_line
-from serinus_runtime.identity import Identity
 from serinus_runtime.listening import refuse_new
+from serinus_runtime.loading import Loaded, load_model
 from serinus_runtime.metrics import Metrics
-from serinus_runtime.oip import Front, InferCodec
-from serinus_runtime.predictions import Predictions, RawEngine
-from serinus_runtime.ragged import Ragged, open_ragged
-from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
-from serinus_runtime.sinks.opening import open_sink
-from serinus_runtime.state import Model, State
-from serinus_runtime.statistics import Statistics
-from serinus_runtime.warmup import measure, warm_up
+from serinus_runtime.reloading import Reloader, Reloads
+from serinus_runtime.serving import Serving
+from serinus_runtime.sinks.opening import open_log
+from serinus_runtime.state import State
 
 if TYPE_CHECKING:
     from serinus_runtime.grpc.endpoint import Endpoint
@@ -57,41 +41,8 @@ _HANDSHAKE_SECONDS = 0.05
 """For handshakes that had begun when new ones were stopped."""
 _GRPC = 2
 """Where the gRPC port is among the listening ones."""
-_STRING_WEIGHT = 12
-"""A string of two characters: five bytes of JSON, some sixty as an object with its place in an array."""
 
-
-class Loaded(msgspec.Struct, frozen=True):
-    """A model that is verified, loaded and warm."""
-
-    engine: Engine
-    signature: Signature
-    digest: str
-    seconds: float
-    about: About = About()
-    costs: dict[int, float] = {}
-    """Seconds per batch by its rows, as warm-up measured them; without, nothing runs on the event loop."""
-    ragged: Ragged | None = None
-
-
-def load_model(config: Config) -> Loaded:
-    """Verifies, loads and warms up the model of `config`. Takes its time. Raises FailureError."""
-    started = time.monotonic()
-    digest = verify(config.model_dir, config.model_digest)
-    engine = open_engine(config)
-    try:
-        ragged = open_ragged(config.model_dir, engine.signature)
-        lengths = ragged.lengths() if ragged is not None else ()
-        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths)
-        # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
-        measurable = engine.inline and ragged is None
-        costs = measure(engine, signature, config.batch_max_size) if measurable else {}
-        about = read_about(config.model_dir, signature)
-    except BaseException:
-        engine.close()
-        raise
-    ragged = ragged if signature.batched else None
-    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged)
+__all__ = ["PROXY", "Loaded", "Server", "load_model", "run"]
 
 
 class Server:
@@ -128,10 +79,9 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._runner: ThreadRunner | None = None
-        self._engine: Engine | None = None
-        self._raw: Predictions | None = None
-        self._drift: DriftMonitor | None = None
+        self._serving: Serving | None = None
+        self._reloader = Reloader(self)
+        self.metrics.collect_more.append(self._reloader.collect)
         self._grpc: Endpoint | None = None
         if config.grpc_port is not None and self._beside is None:
             from serinus_runtime.grpc.endpoint import Endpoint
@@ -214,8 +164,10 @@ class Server:
             loop = asyncio.get_running_loop()
             digest = await loop.run_in_executor(None, verify, config.model_dir, config.model_digest)
         self._site.set_common_headers(self._headers(digest))
-        if config.prediction_log != predictionlog.OFF:
-            beside.record(self._open_prediction_log(digest, beside.runtime, {}))
+        if (log := open_log(config, digest, beside.runtime, {})) is not None:
+            self.state.predictions = log
+            self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
+            beside.record(log)
         await beside.open()
         seconds = time.monotonic() - started
         self.metrics.loaded(
@@ -225,108 +177,52 @@ class Server:
                    engine=config.proxy_url, seconds=round(seconds, 3))  # fmt: skip
 
     def serve(self, loaded: Loaded) -> None:
-        """Takes a warm model into service: ready from now on."""
-        config, loop, engine = self._config, asyncio.get_running_loop(), loaded.engine
-        runner = ThreadRunner(
-            loop, engine.instances, cores=cores() if config.pin_threads else (), stuck_after=config.stuck_after
-        )
-        statistics = Statistics()
-        max_size = min(config.batch_max_size, config.queue_max_length)
-
-        def observe(rows: int, seconds: float) -> None:
-            self.metrics.batch(rows, seconds)
-            statistics.batch(rows, seconds)
-
-        self._drift = drift = open_monitor(config, loaded.signature, loaded.about)
-        if drift is not None:
-            self.metrics.collect_drift = drift.collect
-        batcher = Batcher(
-            self._extras.engine(engine.run if drift is None else drift.watching(engine.run)),
-            runner,
-            LoopScheduler(loop),
-            batched=loaded.signature.batched,
-            max_size=max_size,
-            max_delay=config.batch_max_delay,
-            queue_rows=config.queue_max_length,
-            queue_bytes=config.queue_max_bytes,
-            timeout=config.queue_timeout,
-            observe=observe,
-            soon=loop.call_soon,
-            costs=Costs(loaded.costs),
-            preferred=config.batch_preferred,
-            ragged=loaded.ragged,
-        )
-        self._runner, self._engine = runner, engine
-        self._site.set_common_headers(self._headers(loaded.digest))
-        self.metrics.queue_limit = config.queue_max_length
-        self.metrics.queue_depth = lambda: batcher.waiting_rows
-        self.metrics.collect_engine = engine.collect
-        self.metrics.loaded(
-            model=config.model_name, digest=loaded.digest, runtime=engine.runtime, seconds=loaded.seconds
-        )
-        codec = InferCodec(config.model_name, config.model_version, loaded.signature, loaded.about)
-        self._extras.loaded(loaded.signature, loaded.digest)
-        self._extras.tracing(loaded.digest)
+        """Takes a warm model into service: ready from now on. Raises FailureError."""
+        serving = self.prepare(self._config, loaded)
+        self.announce(serving)
+        self.enter(serving)
         self._extras.jobs()
-        if config.prediction_log != predictionlog.OFF:
-            self._open_prediction_log(loaded.digest, loaded.engine.runtime, loaded.about.columns)
-        self.state.alive = lambda: runner.alive() and engine.alive()
-        self.state.engine_ready = engine.ready
-        if isinstance(engine, RawEngine):
-            self._raw = Predictions(engine, self.state, self.metrics, config.queue_max_length, max_size)
-            self.state.raw = self._raw.routes(config.model_name, config.model_version)
-        signature, about = loaded.signature, loaded.about
-        fronts: dict[str, Front] = {
-            "infer": codec,
-            "v1": PredictV1(signature, about),
-            "predict": Predict(signature, about),
-        }
-        if self._grpc is not None:
-            self._grpc.loaded(loaded.digest)
-            fronts["grpc"] = self._grpc.front(codec, signature, about)
-        self.state.model = Model(
-            codec,
-            batcher,
-            engine.platform,
-            fronts,
-            documents(
-                config.model_name, config.model_version, engine, signature, about, max_size, self._extras.describe
-            ),
-            statistics,
-            _STRING_WEIGHT if any(spec.datatype == "BYTES" for spec in signature.inputs) else 1,
-        )
-        gc.collect()
-        gc.freeze()
-        # Requests leave no cycles behind: looking for some every 700 objects costs 3 % of the process.
-        gc.set_threshold(20_000, 20, 50)
+        _settle()
         logs.event(
-            "info", "ready", model=config.model_name, version=config.model_version, digest=loaded.digest,
+            "info", "ready", model=self._config.model_name, version=self._config.model_version, digest=loaded.digest,
             batched=loaded.signature.batched, seconds=round(loaded.seconds, 3),
         )  # fmt: skip
 
-    def _open_prediction_log(
-        self, digest: str, runtime: str, columns: Mapping[str, Sequence[str]]
-    ) -> predictionlog.PredictionLog:
-        config = self._config
-        self.state.predictions = log = predictionlog.PredictionLog(
-            open_sink(config),
-            Identity(
-                model=config.model_name,
-                version=config.model_version,
-                digest=digest,
-                preprocessing=predictionlog.preprocessing_hash(config.model_dir),
-                runtime=f"serinus-runtime-{__version__} {runtime}",
-                revision=config.revision,
-                namespace=config.namespace,
-                deployment=config.deployment,
-            ),
-            sample=config.prediction_log_sample,
-            payloads=config.prediction_log_payloads,
-            redact=config.prediction_log_redact,
-            columns=columns,
-        )
-        self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
-        return log
+    def prepare(self, config: Config, loaded: Loaded) -> Serving:
+        """Everything around a warm model; nobody is served by it yet. Raises FailureError."""
+        return Serving(config, loaded, self.state, self.metrics, self._extras, self._grpc)
+
+    def announce(self, serving: Serving) -> None:
+        """New requests are for this model."""
+        config = serving.config
+        if config.model_version != self._config.model_version:
+            self._site.application = InferenceApp(config.model_name, config.model_version, self.state, self.metrics)
+        if self._grpc is not None:
+            self._grpc.announce(config)
+        self._config = config
+        serving.announce()
+
+    def enter(self, serving: Serving) -> None:
+        """Answers, metrics and log are about this model."""
+        self._serving = serving
+        self._site.set_common_headers(self._headers(serving.loaded.digest))
+        if self._grpc is not None:
+            self._grpc.loaded(serving.loaded.digest)
+        self.metrics.renamed(serving.config.model_version)
+        serving.enter()
+
+    @property
+    def serving(self) -> Serving | None:
+        """The model that is in service; None before it is loaded, and where the engine is beside us."""
+        return self._serving
+
+    async def reload(self, config: Config) -> bool:
+        """Puts the model of `config` into the place of the one that is served, if it can be loaded; see `Reloader`."""
+        done = await self._reloader.reload(config)
+        if done:
+            gc.unfreeze()
+            _settle()
+        return done
 
     async def drain(self, delay: float) -> None:
         """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
@@ -390,17 +286,12 @@ class Server:
             self._grpc.abort()
         if self._beside is not None:
             await self._beside.close()
-        if self.state.predictions is not None:
+        if self._beside is not None and self.state.predictions is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
+        await self._reloader.close()
         await self._extras.close()
-        if self._drift is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._drift.close)
-        if self._raw is not None:
-            self._raw.close()
-        if self._runner is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._runner.close)
-        if self._engine is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._engine.close)
+        if self._serving is not None:
+            await self._serving.close()
         await asyncio.sleep(0)
 
 
@@ -408,16 +299,26 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-async def run(config: Config) -> int:
+def _settle() -> None:
+    """Tells the collector that what there is now will stay."""
+    gc.collect()
+    gc.freeze()
+    # Requests leave no cycles behind: looking for some every 700 objects costs 3 % of the process.
+    gc.set_threshold(20_000, 20, 50)
+
+
+async def run(config: Config, settings: Callable[[], Config] | None = None) -> int:
     """Serves until SIGTERM (with the drain delay) or SIGINT (without); a second signal ends it at once.
 
-    Returns the exit code. Raises FailureError.
+    SIGHUP loads the model anew, with what `settings` then gives. Returns the exit code. Raises FailureError.
     """
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     server = Server(config)
+    reloads = Reloads(server, settings or (lambda: config))
+    loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     wait = asyncio.create_task(signals.get())
     try:
         await server.start()
@@ -439,4 +340,7 @@ async def run(config: Config) -> int:
     finally:
         wait.cancel()
         await server.stop()
+    if reloads.under_way:
+        # The thread that loads cannot be interrupted, and everybody has been served.
+        os._exit(0)
     return 0

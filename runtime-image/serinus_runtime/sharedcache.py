@@ -98,6 +98,11 @@ class SharedCache:
         self._tasks: set[asyncio.Task[None]] = set()
         self._due = False
 
+    @property
+    def asking(self) -> bool:
+        """True while somebody waits for what Redis has."""
+        return bool(self._waiting or self._flights)
+
     def get(self, keys: Sequence[bytes], names: Sequence[str], found: Found) -> None:
         """Calls `found` later, with an entry for every key: what Redis has, or None."""
         if self._link.blocked or len(self._waiting) + len(keys) > _WAITING:

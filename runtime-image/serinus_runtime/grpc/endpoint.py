@@ -22,6 +22,8 @@ class Endpoint:
 
     def __init__(self, config: Config, state: State, metrics: Metrics) -> None:
         self._config = config
+        self._state = state
+        self._metrics = metrics
         self._service = GrpcService(config.model_name, config.model_version, state, metrics)
         limits = Limits(
             message_bytes=config.max_request_bytes,
@@ -38,9 +40,18 @@ class Endpoint:
         """A new connection, which is a protocol by its methods."""
         return cast(asyncio.Protocol, Connection(self._port))
 
-    def front(self, codec: InferCodec, signature: Signature, about: About) -> GrpcCodec:
-        """How a model is asked over this port."""
-        return GrpcCodec(self._config.model_name, self._config.model_version, codec, signature, about)
+    def front(self, config: Config, codec: InferCodec, signature: Signature, about: About) -> GrpcCodec:
+        """How the model of `config` is asked over this port."""
+        return GrpcCodec(config.model_name, config.model_version, codec, signature, about)
+
+    def announce(self, config: Config) -> None:
+        """Calls are for the model of `config` from now on; streams go on as they began."""
+        if config.model_version != self._config.model_version:
+            self._service = GrpcService(
+                config.model_name, config.model_version, self._state, self._metrics, self._service.health
+            )
+            self._port.application = self._service
+        self._config = config
 
     def loaded(self, digest: str) -> None:
         """Sets what every answer says about who answers."""

@@ -48,12 +48,13 @@ class AnswerError(Exception):
 class GrpcService:
     """What stands behind the gRPC port: the Open Inference Protocol for one model, health and reflection."""
 
-    def __init__(self, name: str, version: str, state: State, metrics: Metrics) -> None:
+    def __init__(self, name: str, version: str, state: State, metrics: Metrics, health: Health | None = None) -> None:
+        """`health` goes on telling who watches it."""
         self._name = name
         self._version = version
         self._state = state
         self._metrics = metrics
-        self.health = Health(name, state)
+        self.health = health or Health(name, state)
         asking = Asking(name, version, state, metrics)
         self._ask_paths = {_INFERENCE + b"ModelInfer", _INFERENCE + b"ModelStreamInfer"}
         reflection = Method(stream=Reflection)

@@ -1,11 +1,15 @@
-"""Which sink an address means."""
+"""Which sink an address means, and the log that writes there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from serinus_runtime import __version__
 from serinus_runtime.config import Config
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.identity import Identity
+from serinus_runtime.predictionlog import OFF, PredictionLog, preprocessing_hash
 from serinus_runtime.sinks.base import Sink
 
 
@@ -28,6 +32,29 @@ def open_sink(config: Config) -> Sink:
         return HttpSink(target, token_file=_path(config.prediction_log_token_file))
     except ValueError as error:
         raise FailureError(Reason.INVALID_CONFIG, f"SERINUS_PREDICTION_LOG: {error}") from error
+
+
+def open_log(config: Config, digest: str, runtime: str, columns: Mapping[str, Sequence[str]]) -> PredictionLog | None:
+    """The prediction log of a model, if there is to be one; `runtime` is the engine's. Raises FailureError."""
+    if config.prediction_log == OFF:
+        return None
+    return PredictionLog(
+        open_sink(config),
+        Identity(
+            model=config.model_name,
+            version=config.model_version,
+            digest=digest,
+            preprocessing=preprocessing_hash(config.model_dir),
+            runtime=f"serinus-runtime-{__version__} {runtime}",
+            revision=config.revision,
+            namespace=config.namespace,
+            deployment=config.deployment,
+        ),
+        sample=config.prediction_log_sample,
+        payloads=config.prediction_log_payloads,
+        redact=config.prediction_log_redact,
+        columns=columns,
+    )
 
 
 def _path(text: str) -> Path | None:

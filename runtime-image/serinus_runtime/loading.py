@@ -1,0 +1,49 @@
+"""From a model directory to a model that is verified, loaded and warm."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from serinus_runtime.about import About
+from serinus_runtime.about import read as read_about
+from serinus_runtime.config import Config
+from serinus_runtime.digest import verify
+from serinus_runtime.engine import Engine, Signature
+from serinus_runtime.engine.registry import open_engine
+from serinus_runtime.ragged import Ragged, open_ragged
+from serinus_runtime.warmup import measure, warm_up
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A model that is verified, loaded and warm."""
+
+    engine: Engine
+    signature: Signature
+    digest: str
+    seconds: float
+    about: About = About()
+    costs: dict[int, float] = {}
+    """Seconds per batch by its rows, as warm-up measured them; without, nothing runs on the event loop."""
+    ragged: Ragged | None = None
+
+
+def load_model(config: Config) -> Loaded:
+    """Verifies, loads and warms up the model of `config`. Takes its time. Raises FailureError."""
+    started = time.monotonic()
+    digest = verify(config.model_dir, config.model_digest)
+    engine = open_engine(config)
+    try:
+        ragged = open_ragged(config.model_dir, engine.signature)
+        lengths = ragged.lengths() if ragged is not None else ()
+        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths)
+        # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
+        measurable = engine.inline and ragged is None
+        costs = measure(engine, signature, config.batch_max_size) if measurable else {}
+        about = read_about(config.model_dir, signature)
+    except BaseException:
+        engine.close()
+        raise
+    ragged = ragged if signature.batched else None
+    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged)

@@ -234,6 +234,9 @@ class MetricsApp:
         """Answers one request."""
         if exchange.method not in (b"GET", b"HEAD"):
             _error(exchange, 405, "only GET and HEAD are understood here", b"allow: GET, HEAD\r\n")
+        elif exchange.path == b"/tap" and (tapped := self._state.tapped) is not None:
+            # It has a door of its own: a joiner has no key.
+            tapped(exchange)
         elif (ingress := self._state.ingress) is not None and (refusal := ingress.closed_to(exchange, exchange.path)):
             _error(exchange, refusal.status, refusal.message, refusal.headers)
         elif exchange.path == b"/metrics":

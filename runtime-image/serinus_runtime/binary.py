@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serinus_runtime.datatypes import NUMPY, Array
+from serinus_runtime import bfloat16
+from serinus_runtime.datatypes import NUMPY, WIRE_BYTES, Array
 from serinus_runtime.problems import InvalidRequestError, reshaped
 
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in NUMPY.items()}
@@ -25,15 +26,17 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: memoryview) ->
     count = math.prod(shape)
     if datatype == "BYTES":
         return reshaped(name, _strings(name, count, raw), shape)
-    dtype = _LITTLE[datatype]
-    if count * dtype.itemsize != len(raw):
+    dtype, size = _LITTLE[datatype], WIRE_BYTES[datatype]
+    if count * size != len(raw):
         raise InvalidRequestError(
             f"input {name!r}: {len(raw)} bytes of binary data, but the shape {list(shape)} of {datatype} "
-            f"needs {count * dtype.itemsize}"
+            f"needs {count * size}"
         )
     if datatype == "BOOL":
         # Any byte may come, and only 0 and 1 are a bool.
         return reshaped(name, np.frombuffer(raw, dtype=np.uint8) != 0, shape)
+    if datatype == bfloat16.NAME:
+        return reshaped(name, bfloat16.from_raw([count], raw), shape)
     array = np.frombuffer(raw, dtype=dtype)
     if not _NATIVE:
         array = array.astype(NUMPY[datatype])
@@ -72,8 +75,11 @@ def _strings(name: str, count: int, raw: memoryview) -> Array:
     return array
 
 
-def to_raw(array: Array) -> bytes | memoryview:
-    """The elements of `array` as the protocol sends them; numbers are not copied where they lie right already."""
+def to_raw(array: Array, datatype: str = "") -> bytes | memoryview:
+    """The elements of `array` as the protocol sends them; numbers are not copied where they lie right already.
+
+    `datatype` is needed only for BF16, whose arrays look like those of FP32.
+    """
     if array.dtype.kind == "O":
         parts: list[bytes] = []
         for item in array.ravel().tolist():
@@ -82,5 +88,7 @@ def to_raw(array: Array) -> bytes | memoryview:
         return b"".join(parts)
     if not array.size:
         return b""
+    if datatype == bfloat16.NAME:
+        return bfloat16.to_raw(array)
     plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return plain.reshape(-1).view(np.uint8).data

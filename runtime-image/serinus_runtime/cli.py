@@ -28,6 +28,16 @@ _FLAGS = {
     "grpc_port": "port for gRPC, default 8081; off: none (SERINUS_GRPC_PORT)",
     "metrics_port": "port for /metrics, default 8082 (SERINUS_METRICS_PORT)",
 }
+JOIN_FLAGS = {
+    "live": "revision that users see (SERINUS_JOIN_LIVE)",
+    "candidate": "revision that gets the mirrored requests (SERINUS_JOIN_CANDIDATE)",
+    "pods": "names of the pods of both, host:port, with commas (SERINUS_JOIN_PODS)",
+    "tolerance": "largest difference of numbers that agree; without, labels decide (SERINUS_JOIN_TOLERANCE)",
+    "samples": "requests kept as samples, default 0 (SERINUS_JOIN_SAMPLES)",
+    "redact": "inputs and columns that are never shown, with commas (SERINUS_JOIN_REDACT)",
+    "window": "longest wait for a partner, default 30s (SERINUS_JOIN_WINDOW)",
+    "metrics_port": "port for /metrics and /report, default 8082 (SERINUS_METRICS_PORT)",
+}
 _FETCH_FLAGS = ("config", "model_uri", "model_digest", "model_dir")
 
 
@@ -81,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         for flag in flags:
             command.add_argument(f"--{flag.replace('_', '-')}", help=_FLAGS[flag], metavar="...")
     _add_tools(commands)
+    join = commands.add_parser("join", help="compare two revisions that answer the same requests: a shadow's joiner")
+    for flag, text in JOIN_FLAGS.items():
+        join.add_argument(f"--{flag.replace('_', '-')}", help=text, metavar="...")
+    join.set_defaults(module="join")
     show = commands.add_parser("digest", help="print the digest of a model directory")
     show.add_argument("directory", type=Path)
     show.add_argument("--manifest", action="store_true", help="print the SHA256SUMS file instead")

@@ -77,6 +77,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prediction_log_options_file: str = ""
     prediction_log_payloads: float = 0.0
     prediction_log_redact: frozenset[str] = frozenset()
+    tap: str = "auto"
     drift: str = "auto"
     drift_window: float = 3600.0
     drift_sample: float = 1.0
@@ -201,6 +202,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         prediction_log_options_file=read("PREDICTION_LOG_OPTIONS_FILE", str, base.prediction_log_options_file),
         prediction_log_payloads=read("PREDICTION_LOG_PAYLOADS", _share, base.prediction_log_payloads),
         prediction_log_redact=read("PREDICTION_LOG_REDACT", _name_set, base.prediction_log_redact),
+        tap=read("TAP", str.strip, base.tap),
         drift=read("DRIFT", _one_of("auto", "off"), base.drift),
         drift_window=read("DRIFT_WINDOW", _duration(1, 31_536_000), base.drift_window),
         drift_sample=read("DRIFT_SAMPLE", _share, base.drift_sample),

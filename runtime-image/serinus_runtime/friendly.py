@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from serinus_runtime import bfloat16
 from serinus_runtime.about import DECISION, About, has_rows
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
@@ -119,6 +120,8 @@ def _tensor(spec: TensorSpec, values: list[Any], shape: Sequence[int]) -> Array:
     try:
         with np.errstate(over="raise"):
             array: Array = np.array(_texts(spec.name, values) if dtype.kind == "O" else values, dtype=dtype)
+            if spec.datatype == bfloat16.NAME:
+                array = bfloat16.rounded(array)
     except (OverflowError, FloatingPointError):
         raise InvalidRequestError(f"column {spec.name!r}: a value does not fit in {spec.datatype}") from None
     except ValueError:

@@ -156,22 +156,25 @@ class Inference(Ticket):
         exchange.respond(status, body, content_type, headers + self.lines)
         if self.trace is not None:
             self.trace.end(status, exchange.request_id, self.enqueued, self.started, self.finished, self.rows)
-        if (predictions := self._state.predictions) is not None:
+        predictions, tap = self._state.predictions, self._state.tap
+        if predictions is not None or tap is not None:
             request, result = self._request, self.result
-            predictions.add(
-                Prediction(
-                    status,
-                    exchange.request_id,
-                    exchange.received,
-                    self.enqueued,
-                    self.started,
-                    self.finished,
-                    time.monotonic(),
-                    self.rows,
-                    None if request is None else request.inputs,
-                    self.outputs if isinstance(result, list) else (),
-                    result if isinstance(result, list) else [],
-                    self.client,
-                    self.trace.trace_id if self.trace is not None else trace_id(exchange.headers),
-                )
+            prediction = Prediction(
+                status,
+                exchange.request_id,
+                exchange.received,
+                self.enqueued,
+                self.started,
+                self.finished,
+                time.monotonic(),
+                self.rows,
+                None if request is None else request.inputs,
+                self.outputs if isinstance(result, list) else (),
+                result if isinstance(result, list) else [],
+                self.client,
+                self.trace.trace_id if self.trace is not None else trace_id(exchange.headers),
             )
+            if predictions is not None:
+                predictions.add(prediction)
+            if tap is not None:
+                tap(prediction)

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from serinus_runtime import bfloat16
 from serinus_runtime.about import DECISION, About
 from serinus_runtime.binary import from_raw, to_raw
-from serinus_runtime.datatypes import NUMPY, Array
+from serinus_runtime.datatypes import NUMPY, WIRE_BYTES, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.fastjson import FastReader, Writer
 from serinus_runtime.http import JSON
@@ -178,7 +179,7 @@ class InferCodec:
                 "dimension can be asked without JSON"
             )
         spec = specs[0]
-        known = math.prod(size for size in spec.shape if size != -1) * NUMPY[spec.datatype].itemsize
+        known = math.prod(size for size in spec.shape if size != -1) * WIRE_BYTES[spec.datatype]
         shape = [size if size != -1 else len(raw) // max(known, 1) for size in spec.shape]
         given = Input(spec.name, shape, spec.datatype)
         self._check(spec, given)
@@ -261,10 +262,6 @@ class InferCodec:
 
     def _check(self, spec: TensorSpec, given: Input) -> None:
         if given.datatype != spec.datatype:
-            if given.datatype == "BF16":
-                raise InvalidRequestError(
-                    f"input {spec.name!r}: datatype 'BF16' cannot be served, as numpy has none; send {spec.datatype}"
-                )
             raise InvalidRequestError(
                 f"input {spec.name!r}: datatype {given.datatype!r}, but the model takes {spec.datatype}"
             )
@@ -285,7 +282,7 @@ class InferCodec:
             datatype = "BYTES" if name == DECISION and self._rule is not None else self._outputs[name].datatype
             entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": array.shape}
             if name in request.binary:
-                raw.append(to_raw(array))
+                raw.append(to_raw(array, datatype))
                 entry["parameters"] = {"binary_data_size": len(raw[-1])}
             else:
                 entry["data"] = array.ravel().tolist()
@@ -348,6 +345,8 @@ def _array(spec: TensorSpec, given: Input, tail: _Tail | None) -> Array:
                 array = np.array(values, dtype=dtype)
         else:
             array = np.array(values, dtype=dtype)
+        if spec.datatype == bfloat16.NAME:
+            array = bfloat16.rounded(array)
     except (OverflowError, FloatingPointError):
         raise InvalidRequestError(
             f"input {spec.name!r}: data has a value that does not fit in {spec.datatype}"

@@ -11,7 +11,7 @@ from serinus_runtime.datatypes import NUMPY
 from serinus_runtime.engine import Signature, TensorSpec
 
 Schema = dict[str, Any]
-_OVERFLOW = {"FP16": 65520.0, "FP32": (2 - 2.0**-24) * 2.0**127}
+_OVERFLOW = {"FP16": 65520.0, "BF16": (2 - 2.0**-8) * 2.0**127, "FP32": (2 - 2.0**-24) * 2.0**127}
 """The least numbers that round to infinity."""
 _REFUSALS = {
     "400": "The request is wrong; the text says where",

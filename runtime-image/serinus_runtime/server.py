@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from serinus_runtime import logs
+from serinus_runtime.about import About
 from serinus_runtime.app import InferenceApp, MetricsApp
 from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
@@ -25,6 +26,8 @@ from serinus_runtime.loading import Loaded, load_model
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.reloading import Reloader, Reloads
 from serinus_runtime.serving import Serving
+from serinus_runtime.shadow.front import TapFront
+from serinus_runtime.shadow.opening import open_tap
 from serinus_runtime.sinks.opening import open_log
 from serinus_runtime.state import State
 
@@ -80,6 +83,8 @@ class Server:
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._serving: Serving | None = None
+        self._tap: TapFront | None = None
+        """Of the engine beside us; a model of our own has its own."""
         self._reloader = Reloader(self)
         self.metrics.collect_more.append(self._reloader.collect)
         self._grpc: Endpoint | None = None
@@ -148,6 +153,10 @@ class Server:
             if self._grpc is not None:
                 self._grpc.sweep(now)
             self._extras.sweep()
+            if self._tap is not None:
+                self._tap.sweep(now)
+            if self._serving is not None:
+                self._serving.sweep(now)
 
     async def load(self) -> None:
         """Loads the model without holding up the ports; ready afterwards. Raises FailureError."""
@@ -168,6 +177,7 @@ class Server:
             self.state.predictions = log
             self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
             beside.record(log)
+        self._tap = open_tap(config, self.state, None, About())
         await beside.open()
         seconds = time.monotonic() - started
         self.metrics.loaded(
@@ -290,6 +300,8 @@ class Server:
             await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
         await self._reloader.close()
         await self._extras.close()
+        if self._tap is not None:
+            self._tap.close()
         if self._serving is not None:
             await self._serving.close()
         await asyncio.sleep(0)

@@ -20,6 +20,8 @@ from serinus_runtime.oip import Front, InferCodec
 from serinus_runtime.predictionlog import PredictionLog
 from serinus_runtime.predictions import Predictions, RawEngine
 from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores
+from serinus_runtime.shadow.front import TapFront
+from serinus_runtime.shadow.opening import open_tap
 from serinus_runtime.sinks.opening import open_log
 from serinus_runtime.state import Model, State
 from serinus_runtime.statistics import Statistics
@@ -88,6 +90,7 @@ class Serving:
         }
         if grpc is not None:
             fronts["grpc"] = grpc.front(config, codec, signature, about)
+        self._tap: TapFront | None = None
         self._raw: Predictions | None = None
         if isinstance(engine, RawEngine):
             self._raw = Predictions(engine, state, metrics, config.queue_max_length, max_size)
@@ -122,6 +125,8 @@ class Serving:
         state, metrics, config, loaded, batcher = self._state, self._metrics, self.config, self.loaded, self.batcher
         engine, runner = loaded.engine, self._runner
         state.cache, state.tracing, state.predictions = self._cache, self._tracing, self._log
+        state.tap = None
+        self._tap = open_tap(config, state, loaded.signature, loaded.about, engine.prepared)
         state.alive = lambda: runner.alive() and engine.alive()
         state.engine_ready = engine.ready
         self._extras.use(self._circuit)
@@ -134,6 +139,11 @@ class Serving:
         metrics.collect_more += [part.collect for part in (self._cache, self._tracing, self._circuit) if part]
         metrics.loaded(model=config.model_name, digest=loaded.digest, runtime=engine.runtime, seconds=loaded.seconds)
 
+    def sweep(self, now: float) -> None:
+        """Called about once a second."""
+        if self._tap is not None:
+            self._tap.sweep(now)
+
     def leave(self) -> None:
         """Its counters are told no more."""
         mine = [part.collect for part in (self._cache, self._tracing, self._circuit) if part]
@@ -142,6 +152,8 @@ class Serving:
     async def close(self) -> None:
         """Ends its threads, writes what its log still has, and gives its memory back. May take seconds."""
         in_thread = asyncio.get_running_loop().run_in_executor
+        if self._tap is not None:
+            self._tap.close()
         if self._log is not None:
             await in_thread(None, self._log.close)
         if self._tracing is not None:

@@ -89,6 +89,7 @@ TEXTS = {
     "prediction_log_options_file": "settings of librdkafka, name=value on a line",
     "prediction_log_payloads": "share of the lines that show the inputs",
     "prediction_log_redact": "names of inputs and columns that are never shown",
+    "tap": "who may read predictions at /tap of the metrics port: names with commas, off, or auto: a shadow's joiner",
     "drift": "auto: against the model's reference.json; or off",
     "drift_window": "half-life of the counts",
     "drift_sample": "share of the batches looked at",

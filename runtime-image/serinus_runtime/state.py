@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from serinus_runtime.batching import Batcher, Ticket
 from serinus_runtime.http import Exchange
 from serinus_runtime.oip import Front, InferCodec
-from serinus_runtime.predictionlog import PredictionLog
+from serinus_runtime.predictionlog import Prediction, PredictionLog
 from serinus_runtime.remembering import Remembering
 from serinus_runtime.statistics import Statistics
 from serinus_runtime.tracing import Tracing
@@ -43,6 +43,10 @@ class State:
         self.raw: Mapping[bytes, Callable[[Exchange], None]] = {}
         """Paths of the engine's own protocol, where it has one."""
         self.predictions: PredictionLog | None = None
+        self.tap: Callable[[Prediction], None] | None = None
+        """Takes predictions while a joiner reads them."""
+        self.tapped: Callable[[Exchange], None] | None = None
+        """Answers whoever wants to read predictions."""
         self.cache: Remembering | None = None
         self.tracing: Tracing | None = None
         self.jobs: JobsFront | None = None

@@ -25,7 +25,7 @@ from serinus_runtime.oip import Front, InferCodec, InferRequest, InvalidRequestE
 Target = Callable[[bytes], None]
 
 _ALL_TYPES = Signature(
-    tuple(TensorSpec(datatype.lower(), datatype, (-1, 2)) for datatype in NUMPY if datatype != "BF16"),
+    tuple(TensorSpec(datatype.lower(), datatype, (-1, 2)) for datatype in NUMPY),
     (TensorSpec("y", "FP32", (-1, 1)),),
     batched=True,
 )

@@ -14,6 +14,7 @@ from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
 from serinus.api.smoke import SmokeTest
 from serinus.api.steps import WEIGHTS, Step, StepKind
+from serinus.api.sticky import MAX_SHARES, Sticky
 from serinus.api.units import Duration, Limits, Percent
 
 
@@ -38,6 +39,8 @@ class Release(ApiModel):
     """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
     steps: Annotated[list[Step], Field(max_length=20)] | None = None
     """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
+    sticky: Sticky | None = None
+    """Users stay with their version for as long as the release lasts, instead of being drawn for each request."""
     smoke_test: SmokeTest | None = None
     """Short for a first step `smokeTest`; {} for 20 generated requests. Works with BlueGreen and without a route."""
     alpha: Annotated[
@@ -73,6 +76,17 @@ class Release(ApiModel):
             " self.steps.exists_one(b, has(b.weight) && a.weight == b.weight)))",
             "weights must rise from step to step, for example 5, 25, 50",
             field_path=".steps",
+        ),
+        Cel(
+            "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
+            "BlueGreen moves all users at once: remove sticky, or choose a strategy with weights",
+            field_path=".sticky",
+        ),
+        Cel(
+            f"!has(self.sticky) || !has(self.sticky.cookie) || !has(self.steps) || size(self.steps) <= {MAX_SHARES}",
+            f"users with a cookie are divided at the weights of the steps, and a route holds {MAX_SHARES} of them: "
+            "write fewer steps, or sticky.header",
+            field_path=".sticky",
         ),
         Cel(
             "!has(self.steps) || (self.steps.filter(s, has(s.smokeTest)).size() + (has(self.smokeTest) ? 1 : 0) <= 1"

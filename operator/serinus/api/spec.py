@@ -192,4 +192,9 @@ class ModelDeploymentSpec(ApiModel):
             "weights are served by a Gateway route: add route.parentRefs, or remove release.steps",
             field_path=".release.steps",
         ),
+        Cel(
+            "!has(self.release) || !has(self.release.sticky) || has(self.route)",
+            "users are told apart by a Gateway route: add route.parentRefs, or remove release.sticky",
+            field_path=".release.sticky",
+        ),
     )

@@ -16,9 +16,11 @@ from serinus.objects.context import Object
 ANY = ".+"
 
 
-def header_matches(match: Match | None, cookies: Sequence[tuple[str, str]] = ()) -> list[Object]:
-    """`match`, and cookies with values as expressions, as HTTPRoute header matches."""
-    found: list[Object] = []
+def header_matches(
+    match: Match | None, cookies: Sequence[tuple[str, str]] = (), headers: Sequence[tuple[str, str]] = ()
+) -> list[Object]:
+    """`match`, and cookies and headers with values as expressions, as HTTPRoute header matches."""
+    found: list[Object] = [{"type": "RegularExpression", "name": name, "value": value} for name, value in headers]
     for header in match.headers if match else ():
         if header.value is None:
             found.append({"type": "RegularExpression", "name": header.name, "value": ANY})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from serinus.api.matching import Match
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
 from serinus.objects.matches import header_matches
+from serinus.objects.sticky import drawn, recognised
 from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
 from serinus.release.observed import Plan
+from serinus.release.sticky import ByCookie
 
 GRPC_PATH = "/inference.GRPCInferenceService"
 """Path prefix of the Open Inference Protocol's gRPC service."""
@@ -44,9 +45,16 @@ def http_route(context: Context, plan: Plan) -> Object:
         "rules": [],
     }
     ways = [(route.path, SERVICE_PORT), *([(GRPC_PATH, GRPC_PORT)] if route.path == "/" else [])]
-    spec["rules"] += [_rule(context, path, port, plan.weights) for path, port in ways]
+    for path, port in ways:
+        spec["rules"].append(_rule(path, [], _backends(context, plan, port, route.path)))
     for pin in plan.pins:
-        spec["rules"] += [_rule(context, path, port, {pin.revision: 100}, pin.match) for path, port in ways]
+        users = [header_matches(match) for match in pin.match]
+        for path, port in ways:
+            spec["rules"].append(_rule(path, users, [_backend(context, pin.revision, port, 100)]))
+    for revision, sign, is_cookie in recognised(plan.sticky) if plan.sticky else ():
+        users = [header_matches(None, cookies=[sign]) if is_cookie else header_matches(None, headers=[sign])]
+        for path, port in ways:
+            spec["rules"].append(_rule(path, users, [_backend(context, revision, port, 100)]))
     if route.timeout is not None:
         for rule in spec["rules"]:
             rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
@@ -60,20 +68,29 @@ def http_route(context: Context, plan: Plan) -> Object:
     }
 
 
-def _rule(context: Context, path: str, port: int, weights: Mapping[str, int], users: Sequence[Match] = ()) -> Object:
+def _rule(path: str, users: Sequence[list[Object]], backends: list[Object]) -> Object:
+    """Requests below a path, of these users only if any are given."""
     at: Object = {"path": {"type": "PathPrefix", "value": path}}
+    return {"matches": [{**at, "headers": headers} for headers in users] or [at], "backendRefs": backends}
+
+
+def _backends(context: Context, plan: Plan, port: int, cookie_path: str) -> list[Object]:
+    """What users without a sign are drawn from."""
+    if isinstance(plan.sticky, ByCookie):
+        return [
+            {**_backend(context, revision, port, weight), "filters": [gives]}
+            for revision, weight, gives in drawn(plan.sticky, cookie_path)
+        ]
+    return [_backend(context, revision, port, weight) for revision, weight in plan.weights.items()]
+
+
+def _backend(context: Context, revision: str, port: int, weight: int) -> Object:
     return {
-        "matches": [{**at, "headers": header_matches(match)} for match in users] or [at],
-        "backendRefs": [
-            {
-                "group": "",
-                "kind": "Service",
-                "name": names.child(context.name, revision),
-                "port": port,
-                "weight": weight,
-            }
-            for revision, weight in weights.items()
-        ],
+        "group": "",
+        "kind": "Service",
+        "name": names.child(context.name, revision),
+        "port": port,
+        "weight": weight,
     }
 
 

@@ -11,6 +11,7 @@ from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
 from serinus.release.revisions import Revision
+from serinus.release.sticky import Split
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class Plan:
     """Revisions whose objects stay as they are, because what they serve is no longer known."""
     pins: tuple[Pin, ...] = ()
     """Rules of the route that come before the weights, the first one first."""
+    sticky: Split | None = None
+    """Who of the users behind the weights stays where; None draws for each request."""
 
 
 @dataclass(frozen=True)

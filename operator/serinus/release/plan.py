@@ -9,6 +9,7 @@ from serinus.release.flags import resolve
 from serinus.release.observed import Input, Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
+from serinus.release.sticky import Split, split
 
 
 def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> Plan:
@@ -44,7 +45,15 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
         stable=live.revision if live else None,
         keep=frozenset(floors) - frozenset(known),
         pins=tuple(Pin(each.revision, tuple(each.flag.match)) for each in flags if each.ready and each.revision),
+        sticky=_sticky(given, status),
     )
+
+
+def _sticky(given: Input, status: ModelDeploymentStatus) -> Split | None:
+    sticky, release, live = given.spec.release.sticky, status.release, status.live
+    if sticky is None or release is None or live is None or given.spec.route is None:
+        return None
+    return split(sticky, given.spec.release.plan_steps(), release.weight, release.revision, live.revision)
 
 
 def _heading_for(given: Input, status: ModelDeploymentStatus) -> int:

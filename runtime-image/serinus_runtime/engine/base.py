@@ -93,6 +93,10 @@ class Engine(Protocol):
         """Metric families of the engine's own; `names` and `values` are the labels that every sample must carry."""
         return ()
 
+    def prepared(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What preprocessing makes of `inputs`, by name; empty where there is none. May take as long as a batch."""
+        return {}
+
     def close(self) -> None:
         """Gives back processes, threads and memory. Called once, from any thread; may take seconds."""
         return

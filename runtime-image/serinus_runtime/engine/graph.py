@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from serinus_runtime.datatypes import NUMPY
+from serinus_runtime.datatypes import FLOATS, NUMPY
 from serinus_runtime.engine.base import Signature, TensorSpec
 
 REQUEST = "request"
@@ -173,7 +173,7 @@ def derive(pipeline: Pipeline, known: Mapping[str, Signature]) -> tuple[Signatur
             elif step.combine is not None:
                 outputs[step.name] = {"value": _combined(step, given)}
             else:
-                if given[0].datatype not in ("FP16", "FP32", "FP64"):
+                if given[0].datatype not in FLOATS:
                     raise PipelineError(f"step {step.name!r}: a rule needs a score, not {given[0].datatype}")
                 outputs[step.name] = {"decision": TensorSpec("decision", "BYTES", (-1,))}
     made = []
@@ -246,8 +246,8 @@ def _combined(step: Step, given: Sequence[TensorSpec]) -> TensorSpec:
                 f"{first.datatype} {list(first.shape)}"
             )
     if step.combine == "vote":
-        if first.datatype.startswith("FP"):
+        if first.datatype in FLOATS:
             raise PipelineError(f"step {step.name!r}: labels are voted on, not {first.datatype}; use mean for scores")
-    elif not first.datatype.startswith("FP"):
+    elif first.datatype not in FLOATS:
         raise PipelineError(f"step {step.name!r}: {step.combine} needs floating-point numbers, not {first.datatype}")
     return TensorSpec("value", first.datatype, first.shape)

@@ -11,9 +11,11 @@ from typing import Any
 import onnxruntime
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from serinus_runtime import bfloat16
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine.base import Engine, EngineError, Signature, TensorSpec
+from serinus_runtime.engine.onnxbfloat import WithBfloat16
 from serinus_runtime.engine.onnxbinding import Bound
 from serinus_runtime.engine.onnxoptions import CPU, OnnxOptions
 from serinus_runtime.engine.onnxsession import open_session
@@ -32,6 +34,7 @@ _DATATYPES = {
     "int32": "INT32",
     "int64": "INT64",
     "float16": "FP16",
+    "bfloat16": "BF16",
     "float": "FP32",
     "double": "FP64",
     "string": "BYTES",
@@ -61,6 +64,15 @@ class OnnxEngine(Engine):
             self._run_options = onnxruntime.RunOptions()
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         bind = options.io_binding == "true" or (options.io_binding == "auto" and not self._on_host)
+        if any(spec.datatype == bfloat16.NAME for spec in (*signature.inputs, *signature.outputs)):
+            if options.io_binding == "true" or options.cuda_graph:
+                raise FailureError(
+                    Reason.INVALID_CONFIG,
+                    "SERINUS_ONNX_IO_BINDING=true and SERINUS_ONNX_CUDA_GRAPH do not work with inputs or outputs of "
+                    "BF16; leave them out, or export the model with FP32 at its ends",
+                )
+            bind = False
+            sessions = [WithBfloat16(session, signature) for session in sessions]
         self._only: Any = sessions[0] if len(sessions) == 1 and not bind else None
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for session in sessions:

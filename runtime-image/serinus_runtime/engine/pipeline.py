@@ -83,6 +83,26 @@ class PipelineEngine(Engine):
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs for one batch. Raises EngineError, which names the step."""
+        found = self._run(inputs)
+        answers = []
+        for name in outputs:
+            origin, _, output = self._pipeline.outputs[name].partition(".")
+            answers.append(found[origin][output])
+        return answers
+
+    def prepared(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What the steps hand to each other."""
+        last = set(self._pipeline.outputs.values())
+        made = {
+            f"{step}.{name}": array
+            for step, arrays in self._run(inputs).items()
+            if step != REQUEST
+            for name, array in arrays.items()
+        }
+        return {name: array for name, array in made.items() if name not in last}
+
+    def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Mapping[str, Array]]:
+        """Outputs by step."""
         found: dict[str, Mapping[str, Array]] = {REQUEST: inputs}
         for level in self._levels:
             others = level[1:]
@@ -93,11 +113,7 @@ class PipelineEngine(Engine):
             else:
                 made = {step.name: self._step(step, found) for step in level}
             found |= made
-        answers = []
-        for name in outputs:
-            origin, _, output = self._pipeline.outputs[name].partition(".")
-            answers.append(found[origin][output])
-        return answers
+        return found
 
     def _step(self, step: Step, found: Mapping[str, Mapping[str, Array]]) -> Mapping[str, Array]:
         given = []

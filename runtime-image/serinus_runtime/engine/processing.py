@@ -142,6 +142,12 @@ class ProcessedEngine(Engine):
         found: Any = checked(made, wanted, POST)
         return [found[name] for name in outputs]
 
+    def prepared(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The model's own inputs."""
+        if PRE not in self._hooks:
+            return {}
+        return checked(call(self._pool, PRE, inputs), self._engine.signature.inputs, PRE)
+
     def alive(self) -> bool:
         """False when the engine is not, or when there has been no worker for too long."""
         return self._engine.alive() and self._pool.alive(self._patience)

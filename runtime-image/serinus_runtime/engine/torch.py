@@ -17,7 +17,7 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from serinus_runtime import logs
+from serinus_runtime import bfloat16, logs
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import declared, mar
@@ -113,7 +113,7 @@ class TorchEngine(Engine):
                 raise EngineUnavailableError("the model's worker is being started: try again")
             try:
                 _, arrays = self._ask(
-                    sock, {"do": "run", "outputs": every}, {name: inputs[name] for name in names},
+                    sock, {"do": "run", "outputs": every, **self._halves()}, {name: inputs[name] for name in names},
                     self._config.engine_timeout,
                 )  # fmt: skip
             except TimeoutError:
@@ -128,6 +128,10 @@ class TorchEngine(Engine):
                 raise EngineError(str(error)) from None
         checked = dict(zip(every, declared.check([arrays[name] for name in every], every, self.signature), strict=True))
         return [checked[name] for name in outputs]
+
+    def _halves(self) -> dict[str, list[int]]:
+        found = [at for at, spec in enumerate(self.signature.inputs) if spec.datatype == bfloat16.NAME]
+        return {"bfloat16": found} if found else {}
 
     def alive(self) -> bool:
         """False when nobody looks after the worker any more."""

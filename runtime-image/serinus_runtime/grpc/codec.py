@@ -139,7 +139,7 @@ class GrpcCodec:
             contents: list[bytes | memoryview] = []
             for name, array in zip(names, results, strict=True):
                 made.append(_output(name, datatypes[name], array.shape))
-                data = to_raw(array)
+                data = to_raw(array, datatypes[name])
                 contents += (b"\x32" + varint(len(data)), data)
             return made + contents
         for name, array in zip(names, results, strict=True):

@@ -14,6 +14,7 @@ from serinus_runtime.http.exchange import status_line
 from serinus_runtime.http.streaming import Stream
 from serinus_runtime.ingress.deadlines import timeout_of
 from serinus_runtime.metrics import Metrics
+from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.problems import InvalidRequestError
 from serinus_runtime.proxy import openai
 from serinus_runtime.proxy.breaker import Breaker
@@ -414,6 +415,22 @@ class Passage(Turn):
 
     def _record(self, status: int) -> None:
         recorder = self._desk.recorder
+        if self._counted and (tap := self._desk.state.tap) is not None:
+            tap(
+                Prediction(
+                    status,
+                    self._exchange.known_id(),
+                    self._exchange.received,
+                    self._sent,
+                    self._sent,
+                    self._first,
+                    time.monotonic(),
+                    0,
+                    None,
+                    (),
+                    [],
+                )
+            )
         if recorder is not None and self._counted:
             exchange = self._exchange
             recorder.add(

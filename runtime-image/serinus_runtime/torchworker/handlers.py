@@ -115,7 +115,7 @@ class HandlerModel:
         self._inputs = tuple(inputs)
         self._outputs = {spec[0]: spec for spec in outputs}
 
-    def run(self, inputs: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    def run(self, inputs: Sequence[Any], names: Sequence[str], _halves: Sequence[int] = ()) -> list[Any]:
         """One array per name. Raises ValueError for what does not fit, and whatever the handler raises."""
         rows = len(inputs[0])
         sent = bodies.bodies(self._style, dict(zip(self._inputs, inputs)), rows)  # noqa: B905 - lengths are equal

@@ -29,7 +29,7 @@ def main(descriptor: int) -> None:
                     frames.send(sock, {"ok": True, "runtime": f"torch-{torch.__version__}", **reply})
                 else:
                     names = header["outputs"]
-                    found = model.run(list(arrays.values()), names)
+                    found = model.run(list(arrays.values()), names, header.get("bfloat16", ()))
                     frames.send(sock, {"ok": True}, dict(zip(names, found)))  # noqa: B905 - lengths are equal
             except (frames.ClosedError, BrokenPipeError):
                 raise

@@ -19,6 +19,7 @@ _DATATYPES = {
     "torch.uint8": "UINT8",
     **{f"torch.int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
     "torch.float16": "FP16",
+    "torch.bfloat16": "BF16",
     "torch.float32": "FP32",
     "torch.float64": "FP64",
 }
@@ -40,10 +41,16 @@ class TorchModel:
         self.signature = signature
         """What the file itself declares; only exported programs do."""
 
-    def run(self, inputs: Sequence[Any], names: Sequence[str]) -> list[Any]:
-        """One array per name in `names`, the declared outputs. Raises ValueError where they do not fit."""
+    def run(self, inputs: Sequence[Any], names: Sequence[str], halves: Sequence[int] = ()) -> list[Any]:
+        """One array per name in `names`, the declared outputs. Raises ValueError where they do not fit.
+
+        `halves`: which of the inputs the network takes in bfloat16, for which numpy has no type.
+        """
         with torch.inference_mode():
-            given = self._call(*[_tensor(array) for array in inputs])
+            tensors = [_tensor(array) for array in inputs]
+            for at in halves:
+                tensors[at] = tensors[at].to(torch.bfloat16)
+            given = self._call(*tensors)
         if isinstance(given, Mapping):
             absent = [name for name in names if name not in given]
             if absent:

@@ -72,9 +72,13 @@ def columns_model(directory: Path) -> Path:
     )
 
 
+ECHOED = [name for name in NUMPY if name != "BF16"]
+"""ONNX Runtime cannot give BF16 where it takes text: see test_bfloat16."""
+
+
 def echo_model(directory: Path) -> Path:
-    """in_T [-1, 2] -> out_T [-1, 2], the same, for every datatype T of the protocol that ONNX Runtime takes."""
-    types = {name: getattr(TensorProto, _ONNX_TYPES.get(name, name)) for name in NUMPY}
+    """in_T [-1, 2] -> out_T [-1, 2], the same, for every datatype T of `ECHOED`."""
+    types = {name: getattr(TensorProto, _ONNX_TYPES.get(name, name)) for name in ECHOED}
     return _save(
         directory,
         [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types],

@@ -214,7 +214,7 @@ def _wide(rows: int) -> tuple[bytes, bytes]:
     numbers = np.arange(2 * rows, dtype="<f8").tobytes()
     request = _REQUEST(model_name="model")
     kept = ("FP64",)
-    for name in support.NUMPY:
+    for name in support.ECHOED:
         request.inputs.add(name=f"in_{name}", datatype=name, shape=[rows, 2])
         size = 4 if name == "BYTES" else support.NUMPY[name].itemsize
         request.raw_input_contents.append(numbers if name in kept else bytes(2 * rows * size))

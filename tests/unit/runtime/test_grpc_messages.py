@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from serinus_runtime import bfloat16
 from serinus_runtime.about import About, Rule
 from serinus_runtime.datatypes import NUMPY
 from serinus_runtime.engine import Signature, TensorSpec
@@ -32,7 +33,7 @@ from serinus_runtime.problems import InvalidRequestError
 
 _REQUEST = message_class("inference.ModelInferRequest")
 _RESPONSE = message_class("inference.ModelInferResponse")
-_TYPES = [name for name in NUMPY if name != "BF16"]
+_TYPES = list(NUMPY)
 _SIGNATURE = Signature(
     tuple(TensorSpec(f"in_{name}", name, (-1, 2)) for name in _TYPES),
     tuple(TensorSpec(f"out_{name}", name, (-1, 2)) for name in _TYPES),
@@ -58,10 +59,13 @@ def _values(rows: int) -> st.SearchStrategy[dict[str, Any]]:
         )
         for name in _TYPES
     }  # fmt: skip
+    made["BF16"] = arrays.arrays(np.uint16, (rows, 2)).map(bfloat16.widened)
     return st.fixed_dictionaries(made)
 
 
-def _raw(array: Any) -> bytes:
+def _raw(name: str, array: Any) -> bytes:
+    if name == "BF16":
+        return bytes(bfloat16.to_raw(array))
     if array.dtype.kind != "O":
         return bytes(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
     return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in array.ravel())
@@ -82,14 +86,14 @@ def test_what_protobuf_writes_is_read_and_what_is_written_it_reads(
     for name, array in values.items():
         tensor = message.inputs.add(name=f"in_{name}", datatype=name, shape=[rows, 2])
         if raw:
-            message.raw_input_contents.append(_raw(array))
+            message.raw_input_contents.append(_raw(name, array))
         elif name in _FIELDS:
             given_values = array.ravel().tolist()
             if name == "BYTES":
                 given_values = [text.encode() for text in given_values]
             getattr(tensor.contents, _FIELDS[name]).extend(given_values)
     if not raw:
-        with pytest.raises(InvalidRequestError, match="contents have no place for FP16"):
+        with pytest.raises(InvalidRequestError, match=r"contents have no place for (FP|BF)16"):
             codec.read(message.SerializeToString(), {})
         return
     for _ in range(2):  # The second time, the head is known.
@@ -102,7 +106,7 @@ def test_what_protobuf_writes_is_read_and_what_is_written_it_reads(
     assert (answer.model_name, answer.model_version, answer.id) == ("m", "1", request_id)
     assert [output.datatype for output in answer.outputs] == _TYPES
     assert all(list(output.shape) == [rows, 2] for output in answer.outputs)
-    assert list(answer.raw_output_contents) == [_raw(values[name]) for name in _TYPES]
+    assert list(answer.raw_output_contents) == [_raw(name, values[name]) for name in _TYPES]
 
 
 @settings(max_examples=60, deadline=None)
@@ -152,7 +156,7 @@ def test_whatever_comes_is_read_as_protobuf_reads_it_or_refused(data: st.DataObj
             found: InferRequest = read(bytes(body))
         except InvalidRequestError as error:
             return str(error)
-        return found.id, found.rows, found.outputs, {name: _raw(array) for name, array in found.inputs.items()}
+        return found.id, found.rows, found.outputs, {name: _raw("", array) for name, array in found.inputs.items()}
 
     assert outcome(lambda told: codec.read(told, {})) == outcome(codec.decode)
 

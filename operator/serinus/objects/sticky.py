@@ -1,0 +1,58 @@
+"""Sticky users as rules and backends of the HTTPRoute, with nothing but the Gateway API's own means.
+
+Gateways' session persistence is not used: it ties a user to a pod, so that new pods stay idle and a step of weight
+reaches new users only; and Envoy draws the version anew for each request before it looks at the session.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from serinus.objects.context import Object
+from serinus.objects.matches import escape
+from serinus.release.sticky import ByCookie, ByHeader, Split
+
+Sign = tuple[str, str]
+"""A header or cookie and the expression for its value."""
+_DIGITS = "0123456789abcdef"
+
+
+def recognised(split: Split) -> list[tuple[str, Sign, bool]]:
+    """Rules for users who carry a sign: revision, the sign, and whether it is a cookie. The first match wins."""
+    if isinstance(split, ByHeader):
+        any_digit = "[0-9]" if split.base == 10 else "[0-9a-fA-F]"
+        rules = [(split.live, (split.name, f"^.*{any_digit}{{2}}$"), False)]
+        if split.chosen:
+            rules.insert(0, (split.candidate, (split.name, f"^.*({endings(split)})$"), False))
+        return rules
+    return [
+        (revision, (split.name, f"({'|'.join(escape(group.value) for group in groups)})"), True)
+        for revision, groups in groupby(split.groups, key=lambda group: group.revision)
+    ]
+
+
+def drawn(split: ByCookie, path: str) -> list[tuple[str, int, Object]]:
+    """Backends for users without a sign: revision, weight, and the filter that gives them theirs."""
+    return [(group.revision, group.share, _gives(split, group.value, path)) for group in split.groups]
+
+
+def endings(split: ByHeader) -> str:
+    """An expression for the two digits that go to the candidate, as short as ten or sixteen alternatives."""
+    digits = _DIGITS[: split.base]
+    seconds: dict[str, list[str]] = {}
+    for value in sorted(split.chosen):
+        seconds.setdefault(digits[value // split.base], []).append(digits[value % split.base])
+    return "|".join(f"{_class([first])}{_class(second)}" for first, second in seconds.items())
+
+
+def _class(digits: list[str]) -> str:
+    both = [*digits, *(digit.upper() for digit in digits if digit.isalpha())]
+    return both[0] if len(both) == 1 else f"[{''.join(both)}]"
+
+
+def _gives(split: ByCookie, value: str, path: str) -> Object:
+    cookie = f"{split.name}={value}; Path={path}; Max-Age={split.seconds}; HttpOnly; SameSite=Lax"
+    return {
+        "type": "ResponseHeaderModifier",
+        "responseHeaderModifier": {"add": [{"name": "Set-Cookie", "value": cookie}]},
+    }

@@ -11,6 +11,7 @@
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
 #   make bench-runtime, bench-grpc, bench-operator, bench-overload   measurements; each ends with a RESULT line
+#   make bench-exposure   Serinus beside Flagger on one cluster: users that a bad version reaches (ARGS=--quick)
 #   make fuzz      coverage-guided fuzzing of what reads strangers' bytes (FUZZ_SECONDS=60 for each target)
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
@@ -68,6 +69,10 @@ bench-overload:
 .PHONY: bench-verdicts
 bench-verdicts:
 	@$(STAGE) bench-verdicts $(PYTHON_ENV) -m bench.verdicts
+
+.PHONY: bench-exposure
+bench-exposure:
+	@$(STAGE) bench-exposure $(PYTHON_ENV) -m bench.exposure $(ARGS)
 
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator

@@ -1,9 +1,9 @@
 # The front door. `make demo` and `make test` install what they need by themselves, under ~/.cache/serinus.
 #
 #   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
-#   make test      lint, then unit, api and e2e tests, what is quick first (KEEP=1 leaves the cluster up)
+#   make test      all of lint, unit, compiled-core, torch, api and e2e, one after the other (KEEP=1 leaves the cluster up)
 #   make unit      pure logic and the runtime: seconds, needs nothing
-#   make compiled  the runtime's tests again, on the package that mypyc has compiled
+#   make compiled  the runtime's tests again, on the package that mypyc has compiled; make compiled-core: the chief of them
 #   make torch     PyTorch and TorchServe behind the runtime; the first run downloads 300 MB
 #   make api       against a real kube-apiserver
 #   make e2e       against a real node (CLUSTER=existing|kind|node)
@@ -17,13 +17,15 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit compiled torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload fuzz
+.PHONY: demo test unit compiled compiled-core torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload fuzz
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
 export PYTHONDONTWRITEBYTECODE := 1
 # ONNX Runtime sends usage data unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
+# Hypothesis tries the same examples each time (tests/conftest.py); SERINUS_SAME_EXAMPLES=0 makes it look for new ones.
+export SERINUS_SAME_EXAMPLES ?= 1
 STAGE = tests/stage.sh
 
 demo:
@@ -31,11 +33,9 @@ demo:
 
 test:
 	@$(STAGE) --begin
-	@$(MAKE) lint
-	@$(MAKE) unit
-	@$(MAKE) torch
-	@$(MAKE) api
-	@$(MAKE) e2e
+	@for stage in lint unit compiled-core torch api e2e; do \
+		$(MAKE) $$stage || { code=$$?; $(STAGE) --summary; exit $$code; }; \
+	done
 	@[ -n "$$KEEP" ] || $(MAKE) down
 	@$(STAGE) --summary
 
@@ -45,8 +45,13 @@ lint:
 unit:
 	@$(STAGE) unit $(PYTHON_ENV) -m pytest -q tests/unit
 
-compiled:
-	@SERINUS_RUNTIME_BUILD=$$($(PYTHON_ENV) -m cluster package) $(STAGE) compiled $(PYTHON_ENV) -m pytest -q tests/unit/runtime
+COMPILED_TESTS := tests/unit/runtime
+compiled compiled-core:
+	@built=$$($(PYTHON_ENV) -m cluster package) && \
+		SERINUS_RUNTIME_BUILD=$$built $(STAGE) $@ $(PYTHON_ENV) -m pytest -q $(COMPILED_TESTS)
+
+# What every request goes through; the package is made for the image anyway.
+compiled-core: COMPILED_TESTS := $(patsubst %,tests/unit/runtime/test_%.py,inference batching binary http process grpc_messages)
 
 torch:
 	@$(STAGE) torch $(PYTHON_ENV) -m pytest -q tests/pytorch

@@ -212,7 +212,9 @@ def test_malformed_requests_are_refused_and_harm_nobody(live: Live, data: bytes,
     assert infer(live.port, [1, 2, 3])[0] == 200
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_damaged_requests_never_kill_the_server(live: Live, seed: int, damages: int) -> None:
     rng = random.Random(seed)

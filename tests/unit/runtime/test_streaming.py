@@ -352,7 +352,9 @@ class Shout(Successor):
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.sampled_from(["now", "later", "declined now", "declined later"]), st.integers(0, 30), st.booleans())
 def test_upgrades_are_granted_or_not_and_lose_no_byte(answer: str, cut: int, behind: bool) -> None:
     """Whatever comes right behind the request goes to the successor, or is the next request."""

@@ -275,7 +275,9 @@ _pieces = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(_pieces, max_size=12))
 def test_whatever_comes_the_server_lives(live: Live, pieces: list[bytes]) -> None:
     with _raw(live.port) as sock, ExitStack() as leaving:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from serinus.api.status import Outcome
-from serinus.cli import explain, history, render, view
+from serinus.cli import explain, history, render, simulate, view
 from serinus.cli.output import FORMATS, dump, table, write
 from serinus.cli.picture import CliError, Picture
 
@@ -181,6 +181,8 @@ def parser() -> argparse.ArgumentParser:
     verb("resume", "let a paused release go on", _resume)
     back = verb("rollback", "make a kept revision live", _rollback)
     back.add_argument("--to", default="previous", help="version, revision or previous")
+    invented = verbs.add_parser("simulate", help="a policy against invented or recorded traffic; needs no cluster")
+    simulate.add_options(invented)
     rendered = verbs.add_parser("render", help="what the operator would apply; needs no cluster")
     rendered.add_argument("-f", "--file", required=True, help="YAML file with a ModelDeployment, - for standard input")
     rendered.add_argument("--runtime-image", default="serinus-runtime")
@@ -210,6 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "render":
             return _render(options)
+        if options.verb == "simulate":
+            return simulate.command(options)
         return asyncio.run(_with_cluster(options))
     except KeyboardInterrupt:
         return OK

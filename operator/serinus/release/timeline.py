@@ -90,9 +90,10 @@ def _moment(draft: Draft, release: ReleaseStatus) -> Moment:
 
 def against(draft: Draft, release: ReleaseStatus) -> dict[str, float]:
     """How far each sequential test is on its way to a roll-back: 0 where it began, 1 where it condemns."""
-    if not release.tests or not draft.steps:
+    counted = draft.counted
+    if not release.tests or counted is None:
         return {}
-    judge = draft.judge(release.step)
+    judge = draft.judge(counted[0])
     threshold = math.log(max(1, len(judge.questions)) / judge.alpha)
     return {name: share(capital, threshold) for name, capital in release.tests.items() if capital.invested}
 

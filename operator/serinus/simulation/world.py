@@ -1,0 +1,184 @@
+"""A cluster, a gateway, a Prometheus and users, as far as a release sees them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from serinus.api.spec import ModelDeploymentSpec
+from serinus.api.status import Counts
+from serinus.release.observed import Evidence, Failure, Observed, Plan, Rates, RevisionState, RouteState
+from serinus.release.revisions import Revision
+from serinus.simulation.draws import binomial, poisson
+from serinus.simulation.scenario import Clumps, Scenario, Version
+
+BATCH = 32
+_WINDOW = 60.0
+"""Seconds over which rates are shown."""
+Tally = list[int]
+"""Requests, errors, slow ones."""
+
+
+@dataclass
+class _Deployment:
+    since: float
+    pods: int
+    ready_at: float
+
+
+@dataclass
+class World:
+    """Obeys plans after a delay and answers with counts. Times are seconds since the beginning."""
+
+    spec: ModelDeploymentSpec
+    scenario: Scenario
+    live: Revision
+    candidate: Revision
+    rng: Random
+    now: float = 0.0
+    first_request: float | None = None
+    """When the candidate got its first one."""
+    exposed: int = 0
+    """Users' requests that the candidate answered."""
+    failed: int = 0
+    """Those of them that failed or were slow."""
+    total: int = 0
+    """Users' requests."""
+    _route: Mapping[str, int] = field(default_factory=dict)
+    _served: Mapping[str, int] = field(default_factory=dict)
+    _served_from: float = 0.0
+    _deployments: dict[str, _Deployment] = field(default_factory=dict)
+    _fresh: dict[tuple[str, int], Tally] = field(default_factory=dict)
+    """By revision and pod: served, but not scraped yet."""
+    _scraped: dict[tuple[str, int], Tally] = field(default_factory=dict)
+    """Scraped, but in no decision yet."""
+    _next_scrape: float = 0.0
+    _bursting: dict[tuple[str, int], float] = field(default_factory=dict)
+    _lately: deque[tuple[float, str, int, int]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._deployments[self.live.name] = _Deployment(-math.inf, self.spec.scaling.min, -math.inf)
+        self._route = self._served = {self.live.name: 100}
+
+    def obey(self, plan: Plan) -> None:
+        """Brings the cluster to the plan."""
+        wanted = {item.revision.name: item.floor for item in plan.revisions}
+        for name, pods in wanted.items():
+            known = self._deployments.get(name)
+            if known is None:
+                self._deployments[name] = _Deployment(self.now, pods, self.now + self.scenario.start)
+            elif known.pods < pods:
+                known.pods, known.ready_at = pods, self.now + self.scenario.start
+        for gone in set(self._deployments) - set(wanted):
+            del self._deployments[gone]
+        if dict(plan.weights) != dict(self._route):
+            self._route, self._served_from = dict(plan.weights), self.now + self.scenario.gateway
+
+    def observed(self) -> Observed:
+        """What Kubernetes and the gateway show."""
+        states = {}
+        for name, found in self._deployments.items():
+            failure = self._failure(found) if name == self.candidate.name else None
+            ready = 0 if failure or self.now < found.ready_at else found.pods
+            states[name] = RevisionState(found.pods, ready, failure)
+        accepted = self.now >= self._served_from
+        snapshots = {each.name: each for each in (self.live, self.candidate)}
+        return Observed(states, snapshots, RouteState(dict(self._route), accepted))
+
+    def evidence(self) -> Evidence:
+        """What was scraped since the last decision."""
+        if any(start <= self.now < end for start, end in self.scenario.outages):
+            return Evidence(False, "Prometheus cannot be reached")
+        blocks: dict[str, tuple[Counts, ...]] = {}
+        totals: dict[str, Tally] = {}
+        for (name, _), tally in sorted(self._scraped.items()):
+            blocks[name] = (*blocks.get(name, ()), _counts(tally))
+            totals[name] = _add(totals.get(name, [0, 0, 0]), tally)
+        self._scraped = {}
+        return Evidence(True, "", {name: _counts(each) for name, each in totals.items()}, blocks, self._rates())
+
+    def serve(self, seconds: float) -> None:
+        """Users send requests; the clock moves."""
+        if self.now >= self._served_from:
+            self._served = self._route
+        whole, rate = sum(self._served.values()), self.scenario.rate(self.now)
+        for name, weight in self._served.items():
+            if weight and whole:
+                self._answer(name, rate * weight / whole, seconds)
+        self.now += seconds
+        if self.now >= self._next_scrape:
+            self._next_scrape = self.now + self.scenario.scrape
+            for place, tally in self._fresh.items():
+                self._scraped[place] = _add(self._scraped.get(place, [0, 0, 0]), tally)
+            self._fresh = {}
+
+    def _failure(self, found: _Deployment) -> Failure | None:
+        reason = self.scenario.failure
+        if reason is None or self.now < found.since + self.scenario.failure_after:
+            return None
+        return Failure(reason, "simulated")
+
+    def _version(self, name: str) -> Version:
+        if name != self.candidate.name:
+            return self.scenario.live
+        turned = self.first_request is not None and self.now >= self.first_request + self.scenario.bad_after
+        return self.scenario.candidate if turned else self.scenario.live
+
+    def _answer(self, name: str, rate: float, seconds: float) -> None:
+        mine = name == self.candidate.name
+        if mine and self.first_request is None:
+            self.first_request = self.now
+        version = self._version(name)
+        found = self._deployments.get(name)
+        pods = found.pods if found else 1
+        all_requests = all_bad = all_errors = 0
+        for pod in range(pods):
+            requests = poisson(rate * seconds / pods, self.rng)
+            errors = self._bad((name, pod), requests, version.errors, seconds)
+            slow = self._bad((name, -1 - pod), requests, version.slow, seconds)
+            self._fresh[name, pod] = _add(self._fresh.get((name, pod), [0, 0, 0]), [requests, errors, slow])
+            all_requests += requests
+            all_errors += errors
+            all_bad += max(errors, slow)
+        self.total += all_requests
+        if mine:
+            self.exposed += all_requests
+            self.failed += all_bad
+        self._lately.append((self.now, name, all_requests, all_errors))
+        while self._lately[0][0] < self.now - _WINDOW:
+            self._lately.popleft()
+
+    def _bad(self, place: tuple[str, int], requests: int, share: float, seconds: float) -> int:
+        if share <= 0 or requests == 0 or self.scenario.clumps is Clumps.NONE:
+            return binomial(requests, share, self.rng)
+        if self.scenario.clumps is Clumps.BATCH:
+            together = min(BATCH, requests)
+            return min(requests, together * poisson(requests * share / together, self.rng))
+        left = self._bursting.pop(place, 0.0)
+        if self.rng.random() < share * seconds:
+            left += 1.0
+        inside = min(seconds, left)
+        if left > inside:
+            self._bursting[place] = left - inside
+        return binomial(requests, inside / seconds, self.rng)
+
+    def _rates(self) -> dict[str, Rates]:
+        found: dict[str, Tally] = {}
+        for _, name, requests, errors in self._lately:
+            found[name] = _add(found.get(name, [0, 0, 0]), [requests, errors, 0])
+        return {
+            name: Rates(error_rate=errors / requests if requests else None, requests_per_second=requests / _WINDOW)
+            for name, (requests, errors, _) in found.items()
+        }
+
+
+def _add(total: Tally, more: Tally) -> Tally:
+    return [a + b for a, b in zip(total, more, strict=True)]
+
+
+def _counts(tally: Tally) -> Counts:
+    requests, errors, slow = tally
+    return Counts(requests=requests, errors=errors, slow=slow)

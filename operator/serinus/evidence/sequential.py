@@ -87,7 +87,7 @@ def invest(capital: Sequence[float], share: float) -> tuple[float, ...]:
     """`share` of the whole capital, spread evenly over the alternatives, is added to what they have."""
     if share <= 0:
         return tuple(capital)
-    added = math.log(share / ALTERNATIVES)
+    added = math.log(share) - math.log(ALTERNATIVES)
     return tuple(_add(log, added) for log in capital)
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serinus.evidence.sequential import (
@@ -108,6 +108,7 @@ def test_one_block_never_condemns() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=20), st.floats(0, 1))
+@example([], 5e-324)
 def test_what_is_held_back_is_never_lost_or_doubled(blocks: list[tuple[int, int]], share: float) -> None:
     capital = invest(start(), 1 - share)
     assert log_evidence(capital, share) == pytest.approx(0.0, abs=1e-9)

@@ -178,6 +178,10 @@ class Server:
             self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
             beside.record(log)
         self._tap = open_tap(config, self.state, None, About())
+        self.state.tracing = tracing = self._extras.tracing(config, digest)
+        if tracing is not None:
+            self.metrics.collect_more.append(tracing.collect)
+        self._extras.jobs()
         await beside.open()
         seconds = time.monotonic() - started
         self.metrics.loaded(
@@ -296,8 +300,9 @@ class Server:
             self._grpc.abort()
         if self._beside is not None:
             await self._beside.close()
-        if self._beside is not None and self.state.predictions is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.state.predictions.close)
+            for ending in (self.state.predictions, self.state.tracing):
+                if ending is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, ending.close)
         await self._reloader.close()
         await self._extras.close()
         if self._tap is not None:

@@ -8,7 +8,11 @@ import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.http import Exchange
-from serinus_runtime.proxy.passage import Desk, Passage
+from serinus_runtime.jobs.http import PATH as JOBS
+from serinus_runtime.jobs.http import prefers_async
+from serinus_runtime.proxy.desk import Desk
+from serinus_runtime.proxy.jobs import JobEnd
+from serinus_runtime.proxy.passage import Passage
 
 _UNCOUNTED = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _REFUSALS = {413: "too_large", 429: "queue_full"}
@@ -20,6 +24,7 @@ class ProxyApp:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        desk.state.run_job = self._run_job
 
     def handle(self, exchange: Exchange) -> None:
         """Answers one request, now or later."""
@@ -29,6 +34,13 @@ class ProxyApp:
         try:
             if path in (_LIVE, _READY) and exchange.method in (b"GET", b"HEAD"):
                 self._health(exchange, "live" if path == _LIVE else "ready")
+            elif (jobs := self._desk.state.jobs) is not None and path.startswith(JOBS):
+                jobs.handle(exchange, path)
+            elif jobs is not None and exchange.method == b"POST" and prefers_async(exchange.headers):
+                if self._desk.serving:
+                    jobs.submit(exchange, exchange.target)
+                else:
+                    exchange.respond(503, b'{"error":"the engine is not ready yet"}', headers=b"retry-after: 1\r\n")
             elif exchange.method == b"TRACE":
                 exchange.respond(405, b'{"error":"TRACE is not passed on"}')
             else:
@@ -36,6 +48,13 @@ class ProxyApp:
         except Exception as error:
             logs.event("error", "a request failed", path=path.decode("latin-1"), error=repr(error))
             exchange.respond(500, b'{"error":"internal error"}')
+
+    def _run_job(self, exchange: Exchange) -> None:
+        """Runs a job, whose answer is kept whole."""
+        exchange.connection = JobEnd(self._desk.settings.job_bytes)
+        passage = Passage(self._desk, exchange, exchange.path, counted=True)
+        passage.admitted = True
+        passage.start()
 
     def refused(self, target: bytes, status: int) -> None:
         """Counts what the connection refused by itself."""

@@ -14,9 +14,9 @@ from serinus_runtime.predictionlog import PredictionLog
 from serinus_runtime.proxy import settings, warmup
 from serinus_runtime.proxy.app import ProxyApp
 from serinus_runtime.proxy.breaker import Breaker
+from serinus_runtime.proxy.desk import Desk
 from serinus_runtime.proxy.health import Health
 from serinus_runtime.proxy.meters import Meters
-from serinus_runtime.proxy.passage import Desk
 from serinus_runtime.proxy.pool import Pool
 from serinus_runtime.proxy.record import Recorder
 from serinus_runtime.state import State

@@ -37,15 +37,18 @@ def request_head(
     size: int,
     drop: frozenset[bytes] = _NONE,
     websocket: bool = False,
+    traceparent: bytes = b"",
 ) -> bytes:
     """The head of the request to the engine, up to and with the empty line; `size` is that of the body.
 
     `host` is used where the client named none. `drop` names further headers that are left out. With `websocket` the
-    wish for the upgrade is passed on.
+    wish for the upgrade is passed on. `traceparent` stands in the place of the client's.
     """
     own = _NOT_ASKED | drop
     if b"connection" in headers:
         own |= tokens(headers[b"connection"])
+    if traceparent:
+        own |= {b"traceparent"}
     lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, _origin_form(target), headers.get(b"host") or host)]
     for name, value in headers.items():
         if name not in own:
@@ -53,6 +56,8 @@ def request_head(
     known = headers.get(b"via")
     via = b"%b, %b" % (known, _VIA) if known else _VIA
     lines.append(b"via: %b\r\nx-request-id: %b\r\n" % (via, request_id))
+    if traceparent:
+        lines.append(b"traceparent: %b\r\n" % traceparent)
     if websocket:
         lines.append(b"connection: Upgrade\r\nupgrade: websocket\r\n")
     if size or method in _WITH_BODY:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 
 import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.http.exchange import status_line
-from serinus_runtime.http.streaming import Stream
 from serinus_runtime.ingress.deadlines import timeout_of
-from serinus_runtime.metrics import Metrics
-from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.problems import InvalidRequestError
 from serinus_runtime.proxy import openai
-from serinus_runtime.proxy.breaker import Breaker
+from serinus_runtime.proxy.account import GONE, Account
 from serinus_runtime.proxy.client import Problem, Upstream
+from serinus_runtime.proxy.desk import Desk
 from serinus_runtime.proxy.headers import answer_lines, request_head
-from serinus_runtime.proxy.meters import Meters
-from serinus_runtime.proxy.pool import FullError, Pool, Turn
-from serinus_runtime.proxy.record import Passed, Recorder
-from serinus_runtime.proxy.settings import Settings
+from serinus_runtime.proxy.pool import FullError
 from serinus_runtime.proxy.tunnel import End
-from serinus_runtime.state import State
 from serinus_runtime.tickets import Ticket
 
 _WHOLE_BYTES = 64 << 10
@@ -34,57 +27,23 @@ _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"))
 _RETRY_SOON = b"retry-after: 1\r\n"
 _PLAIN_ENCODING = frozenset((b"accept-encoding",))
 _NOTHING: frozenset[bytes] = frozenset()
-_GONE = 499
-"""nginx's code for a client that left; it is logged, and counted nowhere."""
 
 
-@dataclass
-class Desk:
-    """What all passages share."""
-
-    settings: Settings
-    pool: Pool
-    breaker: Breaker
-    meters: Meters
-    metrics: Metrics
-    state: State
-    queue_seconds: float
-    recorder: Recorder | None = None
-    serving: bool = False
-    """True once the engine was ready and warmed up."""
-    tunnels: set[End] = field(default_factory=set)
-    """The engine's ends of them."""
-
-
-class Passage(Turn):
+class Passage(Account):
     """From a whole request to the end of its answer. `counted`: it is an inference request."""
 
     def __init__(self, desk: Desk, exchange: Exchange, path: bytes, *, counted: bool) -> None:
-        self._desk = desk
-        self._exchange = exchange
-        self._path = path
-        self._counted = counted
-        self._metered = counted and path in openai.PATHS
-        self._body = exchange.body
+        super().__init__(desk, exchange, path, counted=counted)
+        self.admitted = False
+        """True: it was let in before, as a job."""
         self._request = b""
-        self._number = -1
-        """Of the circuit; -1: its outcome is told already."""
         self._deadline: float | None = None
-        self._sent = 0.0
-        self._first = 0.0
-        """When the first piece of the body came."""
-        self._status = 0
         self._phrase = b""
         self._lines = b""
+        self._own = b""
+        """Header lines that we add to any answer: how the client stands with its limit, its trace."""
         self._length: int | None = None
         self._pieces: list[bytes] = []
-        self._stream: Stream | None = None
-        self._sse = False
-        self._events = 0
-        self._tail = b""
-        self._given = 0
-        self._tokens: tuple[int, int] | None = None
-        self._over = False
 
     # From the client.
 
@@ -94,7 +53,10 @@ class Passage(Turn):
         if self._counted:
             desk.metrics.inflight += 1
         now = exchange.received
-        if state.refusing:
+        if self._counted and state.tracing is not None:
+            self._trace = state.tracing.begin(exchange.headers, self._path, now)
+            self._own = self._trace.lines
+        if state.refusing and not self.admitted:
             exchange.close = True
             self._refuse("draining", 503, "this server is going away: ask another", _RETRY_SOON)
             return
@@ -102,12 +64,15 @@ class Passage(Turn):
             self._refuse("not_ready", 503, "the engine is not ready yet", _RETRY_SOON)
             return
         try:
-            if state.ingress is not None:
+            if state.ingress is not None and not self.admitted:
                 ticket = Ticket({}, 0, ())
-                if (refusal := state.ingress.admit(exchange, ticket)) is not None:
+                refusal = state.ingress.admit(exchange, ticket)
+                self._client = ticket.client
+                if refusal is not None:
                     self._refuse(*refusal)
                     return
                 self._deadline = ticket.deadline
+                self._own += ticket.lines
             elif (timeout := timeout_of(exchange.headers)) is not None:
                 self._deadline = now + timeout
             if self._metered:
@@ -126,6 +91,7 @@ class Passage(Turn):
             return
         self._number = number
         self.size = len(self._body)
+        self._queued = time.monotonic()
         self.until = now + desk.queue_seconds
         if self._deadline is not None:
             self.until = min(self.until, self._deadline)
@@ -150,7 +116,7 @@ class Passage(Turn):
         self._leave()
         if self.upstream is not None:
             self.upstream.drop()
-        self._record(_GONE)
+        self._record(GONE)
 
     def pause(self) -> None:
         """The client is slower than the engine."""
@@ -178,6 +144,7 @@ class Passage(Turn):
                 size=len(self._body),
                 drop=_PLAIN_ENCODING if self._metered else _NOTHING,
                 websocket=exchange.upgrade,
+                traceparent=self._trace.traceparent() if self._trace is not None else b"",
             )
         self._sent = now
         deadline = now + settings.timeout
@@ -208,7 +175,7 @@ class Passage(Turn):
         """The answer begins."""
         self._tell_circuit(True)
         self._status, self._phrase, self._length = status, phrase, length
-        self._lines = answer_lines(headers)
+        self._lines = answer_lines(headers) + self._own
         for name, value in headers:
             if name == b"content-type":
                 self._sse = value[:17].lower() == b"text/event-stream"
@@ -343,16 +310,6 @@ class Passage(Turn):
         if stream is not None:
             stream.write(data)
 
-    def _count_tokens(self, now: float) -> None:
-        if self._metered and self._status < 400:
-            used = openai.usage(self._tail)
-            if used is not None:
-                self._tokens = (used.prompt, used.completion)
-                self._desk.meters.used(used)
-            if self._sse and self._first:
-                tokens = used.completion if used is not None and used.completion else self._events
-                self._desk.meters.paced(now - self._first, tokens - 1)
-
     def _refuse(self, reason: str, status: int, message: str, headers: bytes = b"") -> None:
         if self._counted:
             rejected = self._desk.metrics.rejected
@@ -370,82 +327,11 @@ class Passage(Turn):
 
     def _finish(self, status: int, body: bytes, headers: bytes = b"") -> None:
         self._status = status
-        self._exchange.respond(status, body, JSON, headers)
+        self._exchange.respond(status, body, JSON, headers + self._own)
         self._settle(status, time.monotonic() - self._exchange.received)
-
-    def _settle(self, status: int, seconds: float) -> None:
-        if self._over:
-            return
-        self._over = True
-        if self._counted:
-            self._desk.metrics.inflight -= 1
-            self._desk.metrics.answered(status, seconds)
-            if self._sent:
-                self._desk.metrics.observe_queue(self._sent - self._exchange.received)
-        self._record(status)
-
-    def _leave(self) -> None:
-        """The client is gone."""
-        self._over = True
-        self._tell_circuit(None)
-        if self._stream is not None:
-            self._stream = None
-            self._desk.meters.streams -= 1
-        self._desk.pool.leave(self)
-        if self._counted:
-            self._desk.metrics.inflight -= 1
 
     def _tunnel_over(self) -> None:
         self._desk.meters.streams -= 1
 
-    def _tell_circuit(self, good: bool | None) -> None:
-        number, self._number = self._number, -1
-        if number < 0:
-            return
-        breaker = self._desk.breaker
-        if good:
-            breaker.succeeded(number)
-        elif good is None:
-            breaker.gave_up(number)
-        else:
-            breaker.failed(number, time.monotonic())
-
     def _shown_path(self) -> str:
         return self._path[:200].decode("latin-1")
-
-    def _record(self, status: int) -> None:
-        recorder = self._desk.recorder
-        if self._counted and (tap := self._desk.state.tap) is not None:
-            tap(
-                Prediction(
-                    status,
-                    self._exchange.known_id(),
-                    self._exchange.received,
-                    self._sent,
-                    self._sent,
-                    self._first,
-                    time.monotonic(),
-                    0,
-                    None,
-                    (),
-                    [],
-                )
-            )
-        if recorder is not None and self._counted:
-            exchange = self._exchange
-            recorder.add(
-                Passed(
-                    status,
-                    exchange.known_id(),
-                    exchange.method,
-                    self._path,
-                    self._body,
-                    exchange.received,
-                    self._sent,
-                    self._first,
-                    time.monotonic(),
-                    self._given,
-                    self._events,
-                    self._tokens,
-                )
-            )

@@ -38,6 +38,9 @@ class Passed(msgspec.Struct, gc=False):
     events: int
     tokens: tuple[int, int] | None = None
     """Of the prompt and the completion."""
+    client: str = ""
+    """The name of the key that was shown."""
+    trace_id: bytes = b""
 
 
 class Recorder:
@@ -92,6 +95,10 @@ class Recorder:
             parts.append(b',"input_hash":"%b"' % digest.encode())
             if self._payloads and self._random.random() < self._payloads:
                 parts += (b',"inputs":', encode(self.shown(passed.body)))
+        if passed.client:
+            parts.append(b',"client":%b' % encode(passed.client))
+        if passed.trace_id:
+            parts.append(b',"trace_id":"%b"' % passed.trace_id)
         parts.append(self._tail)
         return b"".join(parts)
 

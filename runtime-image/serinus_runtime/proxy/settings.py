@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Paths that count as inference requests even where they are asked with GET."""
     models: dict[str, str]
     max_tokens: int
+    job_bytes: int
+    """Of an answer that is kept for a job."""
 
 
 def read(config: Config) -> Settings:
@@ -42,6 +44,7 @@ def read(config: Config) -> Settings:
         counted=_pattern(config.proxy_paths),
         models=dict(config.proxy_models) or {config.model_name: config.model_name},
         max_tokens=config.max_tokens,
+        job_bytes=config.async_max_bytes,
     )
 
 

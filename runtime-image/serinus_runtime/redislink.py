@@ -134,7 +134,10 @@ class RedisLink:
 
     async def close(self) -> None:
         """Closes all connections."""
-        for task in list(self._tasks):
+        left = list(self._tasks)
+        for task in left:
             task.cancel()
+        # Before the pool closes: one that was still connecting gives its connection back first.
+        await asyncio.gather(*left, return_exceptions=True)
         with contextlib.suppress(Exception):
             await self._redis.aclose()

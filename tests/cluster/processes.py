@@ -146,13 +146,8 @@ class Processes:
 
     def strays(self) -> list[int]:
         """Live processes that carry this cluster's mark, recorded or not: components and what they started."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and start_time(int(folder.name)) is not None:
-                with contextlib.suppress(OSError):
-                    if self._mark in (folder / "environ").read_bytes().split(b"\0"):
-                        found.append(int(folder.name))
-        return found
+        pids = (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+        return [pid for pid in pids if start_time(pid) is not None and self._marked(pid)]
 
     def kill_strays(self) -> None:
         """Kill every process that carries this cluster's mark and wait until none is left."""
@@ -185,6 +180,13 @@ class Processes:
             setsid=True,
         )
         self._write(replace(record, pid=pid, start_time=start_time(pid) or 0, stopped_on_purpose=False))
+        # The kernel lets the parent go on a moment before the new program's environment can be read.
+        until(f"{record.name} to run", lambda: self._marked(pid) or start_time(pid) is None, 30, interval=0.002)
+
+    def _marked(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
 
     def _write(self, record: Record) -> None:
         target = self._pids / f"{record.name}.json"

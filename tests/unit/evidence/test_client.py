@@ -46,7 +46,7 @@ def server(status: int, body: str, seen: list[str] | None = None) -> Iterator[st
 
 def ask(url: str) -> Snapshot:
     async def once() -> Snapshot:
-        prometheus = Prometheus(url, call_timeout=2.0)
+        prometheus = Prometheus(url, call_timeout=30.0)
         try:
             return await prometheus.snapshot()
         finally:
@@ -92,7 +92,7 @@ def own(body: str, status: int = 200) -> object:
     """What a user's query that is answered like this leads to."""
 
     async def once(url: str) -> Snapshot:
-        prometheus = Prometheus(url, call_timeout=2.0)
+        prometheus = Prometheus(url, call_timeout=30.0)
         try:
             return await prometheus.snapshot(["up", "up"])
         finally:
@@ -130,7 +130,7 @@ def test_a_wrong_own_query_is_its_own_problem_only() -> None:
             return super()._query(query, at)
 
     async def once(url: str) -> Snapshot:
-        prometheus = Refusing(url, call_timeout=2.0)
+        prometheus = Refusing(url, call_timeout=30.0)
         try:
             return await prometheus.snapshot(["wrong("])
         finally:

@@ -24,7 +24,7 @@ from serinus_runtime.engine import Engine, EngineError, Signature, TensorSpec
 from serinus_runtime.server import Loaded, Server
 
 _T = TypeVar("_T")
-WAIT = 20.0
+WAIT = 60.0
 """Seconds after which a condition that should come true is given up."""
 
 

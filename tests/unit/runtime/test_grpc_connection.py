@@ -291,7 +291,7 @@ def test_a_call_whose_deadline_passes_is_answered_and_not_run(held: support.Live
         answer = client.answer(3)
         engine.gate.set()
         assert client.answer(1).status == status.OK
-        client.call(5, _ask([1, 1, 1]), more={"grpc-timeout": "10S"})
+        client.call(5, _ask([1, 1, 1]), more={"grpc-timeout": "60S"})
         assert client.answer(5).status == status.OK
     assert (answer.status, answer.fields["grpc-message"]) == (
         status.DEADLINE_EXCEEDED,
@@ -369,7 +369,7 @@ def test_a_thousand_calls_at_once(served: support.Live) -> None:
     found = [_sums(answer.messages[0])[0] if answer.messages else answer.status for answer in answers]
     refused = sum(answer.status == status.RESOURCE_EXHAUSTED for answer in answers)
     assert [value for n, value in enumerate(found) if value != n] == [status.RESOURCE_EXHAUSTED] * refused
-    assert refused < 1000 - 512
+    assert refused < 1000 - 512, "one is under way and 512 wait, however slow the engine is"
 
 
 # Streams of messages.

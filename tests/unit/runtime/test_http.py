@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unit.runtime.support import GateEngine, Live, Reader, connect, gated, infer, infer_body, post, request
+from unit.runtime.support import WAIT, GateEngine, Live, Reader, connect, gated, infer, infer_body, post, request
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\n\r\n"
 
@@ -44,7 +44,7 @@ def test_pipelined_requests_are_answered_in_order(engine: GateEngine) -> None:
     with Live(gated(engine)) as live, connect(live.port) as sock, Reader(sock) as reader:
         engine.gate.clear()
         sock.sendall(post(infer_body([1, 0, 0])) + GET + post(infer_body([2, 0, 0])) + GET + post(b"{"))
-        assert engine.started.acquire(timeout=10)
+        assert engine.started.acquire(timeout=WAIT)
         engine.gate.set()
         answers = [reader.answer() for _ in range(5)]
     assert [status for status, _, _ in answers] == [200, 200, 200, 200, 400]
@@ -134,7 +134,7 @@ def test_what_was_asked_before_the_client_closed_its_side_is_answered(engine: Ga
         engine.gate.clear()
         sock.sendall(post(infer_body([1, 2, 3])))
         sock.shutdown(socket.SHUT_WR)
-        assert engine.started.acquire(timeout=10)
+        assert engine.started.acquire(timeout=WAIT)
         engine.gate.set()
         assert reader.answer()[0] == 200
         assert reader.end()
@@ -245,7 +245,7 @@ def test_slow_clients_are_ended_and_idle_ones_are_not(engine: GateEngine) -> Non
         engine.gate.clear()
         with connect(live.port) as sock, Reader(sock) as reader:
             sock.sendall(post(infer_body([1, 2, 3])))
-            assert engine.started.acquire(timeout=10)
+            assert engine.started.acquire(timeout=WAIT)
             time.sleep(0.7)
             engine.gate.set()
             assert reader.answer()[0] == 200

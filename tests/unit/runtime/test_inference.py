@@ -13,7 +13,7 @@ import pytest
 from serinus_runtime.config import Config
 from serinus_runtime.server import load_model
 from unit.runtime import support
-from unit.runtime.support import GateEngine, Live, Reader, connect, gated, infer, infer_body, post, request
+from unit.runtime.support import WAIT, GateEngine, Live, Reader, connect, gated, infer, infer_body, post, request
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_a_full_queue_answers_429_and_recovers(engine: GateEngine) -> None:
         engine.gate.clear()
         with Reader(sock) as reader:
             sock.sendall(post(infer_body([1, 0, 0])))
-            assert engine.started.acquire(timeout=10)
+            assert engine.started.acquire(timeout=WAIT)
             sock.sendall(post(infer_body([2, 0, 0], [3, 0, 0])) + post(infer_body([4, 0, 0])))
             sock.sendall(post(infer_body([5, 0, 0])) + post(infer_body([6, 0, 0])))
             while live.metrics()["serinus_queue_depth"] < 4:
@@ -228,7 +228,7 @@ def test_what_waits_is_bounded_in_bytes_whatever_they_are(engine: GateEngine) ->
     with Live(gated(engine), queue_max_bytes=100_000) as live, connect(live.port) as sock, Reader(sock) as reader:
         engine.gate.clear()
         sock.sendall(post(infer_body([1, 0, 0])))
-        assert engine.started.acquire(timeout=10)
+        assert engine.started.acquire(timeout=WAIT)
         head = json.dumps(
             {
                 "id": "i" * 60_000,
@@ -252,7 +252,7 @@ def test_waiting_longer_than_the_queue_timeout_is_504(engine: GateEngine) -> Non
         engine.gate.clear()
         with Reader(sock) as reader:
             sock.sendall(post(infer_body([1, 0, 0])))
-            assert engine.started.acquire(timeout=10)
+            assert engine.started.acquire(timeout=WAIT)
             status, _, answer = infer(live.port, [2, 0, 0])
             assert status == 504
             assert "queue timeout" in answer["error"]
@@ -269,7 +269,7 @@ def test_a_failing_model_is_500_for_the_one_who_failed_it(engine: GateEngine) ->
     with Live(gated(engine)) as live, connect(live.port) as sock, Reader(sock) as reader:
         engine.gate.clear()
         sock.sendall(post(infer_body([1, 0, 0])))
-        assert engine.started.acquire(timeout=10)
+        assert engine.started.acquire(timeout=WAIT)
         sock.sendall(post(infer_body([666, 0, 0])) + post(infer_body([3, 0, 0])))
         while live.metrics()["serinus_queue_depth"] < 2:
             pass
@@ -284,7 +284,7 @@ def test_work_whose_caller_has_gone_is_not_done(engine: GateEngine) -> None:
         engine.gate.clear()
         with connect(live.port) as sock, Reader(sock) as reader:
             sock.sendall(post(infer_body([1, 0, 0])))
-            assert engine.started.acquire(timeout=10)
+            assert engine.started.acquire(timeout=WAIT)
             with connect(live.port) as leaver:
                 leaver.sendall(post(infer_body([2, 0, 0])) + post(infer_body([3, 0, 0])))
                 while live.metrics()["serinus_inflight_requests"] < 3:

@@ -219,16 +219,32 @@ def test_a_drain_answers_what_was_asked_and_says_goodbye(engine: GateEngine) -> 
         drained.result(WAIT)
 
 
+PING = b"\x89\x07serinus"
+
+
 def test_a_silent_peer_is_asked_and_then_dropped(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serinus_runtime.http.websocket.PING_SECONDS", 0.05)
-    with _opened(live.port) as polite, _raw(live.port) as rude:
-        rude.settimeout(WAIT)
-        data = b""
-        while chunk := rude.recv(1000):
-            data += chunk
-        assert data == b"\x89\x07serinus"
-        _say(polite, 1, 2, 3)
-        assert _heard(polite)["outputs"][0]["data"] == [6.0]
+    with _raw(live.port) as rude:
+        assert _until_the_end(rude) == PING
+
+
+def test_a_peer_that_answers_a_ping_is_kept(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again and again; it has little time only for the answer that is not waited for."""
+    seconds = "serinus_runtime.http.websocket.PING_SECONDS"
+    monkeypatch.setattr(seconds, 0.05)
+    with _raw(live.port) as polite:
+        monkeypatch.setattr(seconds, 10 * WAIT)
+        assert _exactly(polite, len(PING)) == PING
+        monkeypatch.setattr(seconds, 0.05)
+        polite.sendall(_frame(10, b"serinus"))
+        assert _exactly(polite, len(PING)) == PING
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (chunk := sock.recv(size - len(data))):
+        data += chunk
+    return data
 
 
 def _frame(opcode: int, data: bytes, *, fin: bool = True, mask: bytes = b"\1\2\3\4") -> bytes:

@@ -25,8 +25,11 @@ from serinus.errands import Errands
 from serinus.errands.runners import runners
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
+from serinus.notify import configured
+from serinus.notify.send import Sender
 from serinus.objects.context import Settings
 from serinus.reconcile import Reconciler
+from serinus.release.outbox import Delivery
 from serinus.settings import OperatorSettings, SettingsError
 from serinus.workqueue import WorkQueue
 
@@ -82,11 +85,14 @@ class _Working:
     async def run(self, stop: asyncio.Event, lease: Lease) -> None:
         settings = self._settings
         optional = frozenset([kind.kind for kind in OPTIONAL if await self._api.serves(kind)])
+        told = configured.read(settings.notifications)
         objects = Settings(runtime_image=settings.runtime_image, pod_monitors="PodMonitor" in optional)
         events = Events(self._api, settings.identity)
-        does = runners(self._api, self._store, settings.smoke_key_file)
+        does = {**runners(self._api, self._store, settings.smoke_key_file), Delivery: Sender(settings.receivers)}
         errands = Errands(does, lambda key: queue.add(key))
-        reconciler = Reconciler(self._api, self._store, self._book, events, objects, errands=errands)
+        reconciler = Reconciler(
+            self._api, self._store, self._book, events, objects, errands=errands, notifications=told
+        )
         queue = self._queue = WorkQueue(reconciler.reconcile)
         collector = self._collector = Collector(self._prometheus, self._book, self._store, queue, settings.tick)
         watching = kopf.operator(
@@ -145,6 +151,8 @@ def main() -> None:
     telemetry.setup_logging(settings.log_format)
     try:
         uvloop.run(run(settings))
+    except configured.NotificationsError as error:
+        sys.exit(f"serinus-operator: {error}")
     except LeaseLost as error:
         log.critical("leadership lost: %s", error)
         # Threads and pending writes must not outlive leadership.

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from serinus import telemetry
 from serinus.api import API_VERSION, KIND
+from serinus.api.notifications import Notification
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.cluster.applier import Applier
@@ -49,6 +50,7 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], datetime] = utc_now,
         errands: Errands | None = None,
+        notifications: tuple[Notification, ...] = (),
     ) -> None:
         self._api = api
         self._store = store
@@ -57,6 +59,7 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._errands = errands
+        self._notifications = notifications
         self._applier = Applier(api, store)
         self._told: dict[Key, str] = {}
         self._conditions = telemetry.Conditions()
@@ -100,6 +103,7 @@ class Reconciler:
                 now=self._clock(),
                 asked=asked(meta.get("annotations")),
                 results=self._errands.results(key) if self._errands else {},
+                notifications=self._notifications,
             )
         )
         try:

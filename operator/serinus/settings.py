@@ -35,6 +35,10 @@ class OperatorSettings:
     smoke_key_file: Path | None
     """Holds the secret from which API keys for smoke tests are derived."""
     log_format: str
+    notifications: Path | None = None
+    """YAML file with whom to tell of every release."""
+    receivers: Path | None = None
+    """Folder with a file per receiver of messages, each with an address in it."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
@@ -65,6 +69,8 @@ class OperatorSettings:
             smoke_key_file=Path(path) if (path := env.get("SERINUS_SMOKE_KEY_FILE")) else None,
             http_port=_integer(env, "SERINUS_HTTP_PORT", "8080"),
             log_format=log_format,
+            notifications=_path(env, "SERINUS_NOTIFICATIONS"),
+            receivers=_path(env, "SERINUS_RECEIVERS"),
         )
 
 
@@ -77,6 +83,10 @@ def _seconds(env: Mapping[str, str], name: str, default: str) -> float:
     if seconds <= 0:
         raise SettingsError(f"{name} must be more than 0, got {text!r}")
     return seconds
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]) if env.get(name) else None
 
 
 def _integer(env: Mapping[str, str], name: str, default: str) -> int:

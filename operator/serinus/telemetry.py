@@ -42,6 +42,12 @@ ERRANDS = Counter(
     "serinus_operator_errands", "Smoke tests, webhook calls and the like that ended.", ["kind", "outcome"],
     registry=REGISTRY,
 )  # fmt: skip
+NOTIFICATIONS = Counter(
+    "serinus_operator_notifications",
+    "Attempts to tell people of releases; result is sent, failed (tried again) or refused (not tried again).",
+    ["event", "result"],
+    registry=REGISTRY,
+)
 PROMETHEUS_UP = Gauge("serinus_operator_prometheus_up", "1 while Prometheus answers.", registry=REGISTRY)
 SNAPSHOTS = Counter("serinus_operator_snapshots", "Snapshots asked of Prometheus.", ["result"], registry=REGISTRY)
 SNAPSHOT_SECONDS = Histogram("serinus_operator_snapshot_duration_seconds", "Time of one snapshot.", registry=REGISTRY)

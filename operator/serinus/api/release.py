@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
+from serinus.api.notifications import Notification
 from serinus.api.smoke import SmokeTest
 from serinus.api.steps import WEIGHTS, Step, StepKind
 from serinus.api.sticky import MAX_SHARES, Sticky
@@ -59,6 +60,8 @@ class Release(ApiModel):
     """How long the previous revision stays warm after a promotion."""
     history_limit: Annotated[int, Field(ge=1, le=100)] = 10
     """Old revisions kept as ControllerRevisions."""
+    notifications: Annotated[list[Notification], Field(max_length=8)] = []
+    """Who is told of releases, beside those whom the operator tells of all."""
     rules = (
         Cel(
             "!has(self.steps) || self.?strategy.orValue('Canary') != 'BlueGreen'",

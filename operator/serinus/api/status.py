@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from serinus.api.base import ApiModel
+from serinus.api.notifications import Happening
 from serinus.api.smoke import SmokeTestStatus
 
 _ATOMIC: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
@@ -195,6 +196,8 @@ class ReleaseStatus(ApiModel):
     """The step that somebody approved."""
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened so far, the oldest first."""
+    told: Annotated[list[str], Field(max_length=40)] = []
+    """What people were told of once, and are not told of again in the same step."""
 
 
 class FlagStatus(ApiModel):
@@ -206,6 +209,26 @@ class FlagStatus(ApiModel):
     reason: str | None = None
     """Why they are not pinned."""
     message: str | None = None
+
+
+class Message(ApiModel):
+    """A message to people that waits to be delivered."""
+
+    id: int
+    """Counts the messages of this ModelDeployment."""
+    to: str
+    """Short name of the receiver, made from its type and address."""
+    event: Happening
+    at: datetime
+    version: str
+    revision: str
+    weight: int = 0
+    step: int = 0
+    reason: str | None = None
+    message: Annotated[str, Field(max_length=1024)] = ""
+    attempts: int = 0
+    next_at: datetime | None = None
+    """Not tried again before."""
 
 
 class Override(ApiModel):
@@ -271,6 +294,10 @@ class ModelDeploymentStatus(ApiModel):
     """By verb, the last value of its annotation that was acted on."""
     flags: Annotated[list[FlagStatus], Field(max_length=8)] = []
     """Where flags lead at the moment."""
+    outbox: Annotated[list[Message], Field(max_length=20)] = []
+    """Messages to people that are not delivered yet."""
+    messages: int = 0
+    """How many there have been."""
     override: Override | None = None
     """A roll-back by hand, in force until the spec changes."""
     metrics: Metrics | None = None

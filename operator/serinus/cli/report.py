@@ -24,6 +24,7 @@ _SHOWN = frozenset({
     "revision", "phase", "startedAt", "step", "weight", "phaseSince", "servingSince", "candidate", "live", "tests",
     "recent", "evidenceAt", "metrics", "inconclusiveSince", "inconclusive", "served", "reason", "message", "evidence",
     "skipsSteps", "approved", "timeline", "version", "digest", "insteadOf", "outcome", "finishedAt", "requests", "by",
+    "told",
 })  # fmt: skip
 """Fields that this page shows in a way of their own; every other part of a release is shown as it is."""
 _GOOD = frozenset({"Promoted", "Live"})

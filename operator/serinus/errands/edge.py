@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ Raises:
     ErrandError: it could not be done; the text is for people.
 """
 AT_ONCE = 16
-"""Errands of the whole cluster that are under way at a time; more wait."""
+"""Errands of one kind, in the whole cluster, that are under way at a time; more wait."""
 
 
 class ErrandError(Exception):
@@ -40,13 +41,14 @@ class Errands:
     Args:
         runners: who does a task, by the task's type.
         due: makes a ModelDeployment due for a reconcile, because an errand of it ended.
-        at_once: errands that are under way at a time.
+        at_once: errands of one kind that are under way at a time.
     """
 
     def __init__(self, runners: Mapping[type, Runner], due: Callable[[Key], None], *, at_once: int = AT_ONCE) -> None:
         self._runners = runners
         self._due = due
-        self._room = asyncio.Semaphore(at_once)
+        # A kind of its own each: receivers of messages that hang must not keep a smoke test waiting.
+        self._rooms: defaultdict[type, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
         self._known: dict[Key, dict[str, _Underway]] = {}
 
     def __len__(self) -> int:
@@ -90,7 +92,7 @@ class Errands:
 
     async def _do(self, owner: Key, errand: Errand) -> None:
         kind = type(errand.task).__name__
-        async with self._room:
+        async with self._rooms[type(errand.task)]:
             result, outcome = await self._result(owner, errand)
         telemetry.ERRANDS.labels(kind, outcome).inc()
         known = self._known.get(owner, {}).get(errand.key)

@@ -14,7 +14,7 @@ milliseconds. What each phase does is in `phases/`; how one is entered and how a
 from __future__ import annotations
 
 from serinus.api.status import Outcome, Phase
-from serinus.release import settled, timeline
+from serinus.release import outbox, settled, timeline
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, confirm_route, count, unhealthy, verdict
 from serinus.release.hands import heed
@@ -41,6 +41,7 @@ def decide(given: Input) -> Decision:
         _advance(draft)
     watch(draft)
     timeline.keep(draft)
+    outbox.post(draft)
     status = report(given, draft.status, draft.target)
     if status.release is not None:
         draft.wake.append(TICK)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from serinus.api.matching import Match
+from serinus.api.notifications import Notification
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
@@ -99,6 +100,8 @@ class Input:
     """What people ask for by annotation: verb and value."""
     results: Mapping[str, Result] = field(default_factory=dict)
     """What came of errands that were asked for, by their keys."""
+    notifications: tuple[Notification, ...] = ()
+    """Who is told of every ModelDeployment's releases."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ SERVER_ONLY = {
     "steps-empty", "steps-without-route", "a-name-of-more-than-forty-characters-in-all", "name.with.dots",
     "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx",
     "engine-container-for-torchserve", "engine-on-our-port",
+    "notification-to-nobody", "notification-to-two",
     "flag-twice", "sticky-without-route", "sticky-blue-green", "sticky-with-too-many-steps",
     "env-twice", "env-with-a-field-of-its-own",
 }  # fmt: skip

@@ -13,6 +13,7 @@ import yaml
 
 from serinus.api import GROUP, PLURAL
 from serinus.cluster.kinds import OPTIONAL, OWNED, POD
+from serinus.notify.configured import read
 from serinus.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[3]
@@ -172,6 +173,29 @@ def test_the_pod_passes_the_restricted_level_and_spreads() -> None:
     assert budget["spec"]["selector"]["matchLabels"] == selector
 
 
+def test_receivers_are_mounted_and_read_as_the_operator_expects_them(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    told = [{"type": "Slack", "receiver": "team", "events": ["Failed"]}]
+    values.write_text(yaml.safe_dump({"notifications": {"all": told, "secretName": "addresses"}}))
+    done = helm("template", "mine", str(CHART), "--namespace", "ops", "-f", str(values))
+    assert done.returncode == 0, done.stderr
+    objects = [obj for obj in yaml.safe_load_all(done.stdout) if obj]
+    settings = OperatorSettings.from_env(environment(objects))
+    (deployment,) = of(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert settings.notifications is not None
+    assert volumes[mounts[str(settings.receivers)]]["secret"]["secretName"] == "addresses"
+    source = volumes[mounts[str(settings.notifications.parent)]]["configMap"]["name"]
+    (stored,) = [obj for obj in of(objects, "ConfigMap") if obj["metadata"]["name"] == source]
+    copy = tmp_path / settings.notifications.name
+    copy.write_text(stored["data"][settings.notifications.name])
+    assert [each.model_dump(mode="json", exclude_none=True) for each in read(copy)] == told
+    plain = OperatorSettings.from_env(environment(render()))
+    assert (plain.notifications, plain.receivers) == (None, None)
+
+
 def test_scraping_is_by_annotation_or_by_pod_monitor() -> None:
     def annotations(objects: list[Object]) -> Object:
         found: Object = of(objects, "Deployment")[0]["spec"]["template"]["metadata"].get("annotations", {})
@@ -210,6 +234,7 @@ def test_every_object_has_the_recommended_labels() -> None:
         ("prometheus.url=", "prometheus.url must be the http:// or https:// address of the Prometheus"),
         ("prometheus.url=prometheus:9090", "prometheus.url must be the http:// or https:// address of the Prometheus"),
         ("prometheus.ulr=http://a", "additional properties 'ulr' not allowed"),
+        ("notifications.all[0].type=Pigeon", "/notifications/all/0"),
         ("replicas=0", "minimum: got 0, want 1"),
         ("lease.duration=15", "/lease/duration"),
         ("logFormat=yaml", "/logFormat"),

@@ -21,7 +21,7 @@ from serinus.cluster.lease import Lease, LeaseLost
 from serinus.cluster.resync import keep_resyncing
 from serinus.cluster.store import Store
 from serinus.collector import Collector
-from serinus.errands import Errands
+from serinus.errands import Errands, Runner
 from serinus.errands.runners import runners
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
@@ -88,7 +88,10 @@ class _Working:
         told = configured.read(settings.notifications)
         objects = Settings(runtime_image=settings.runtime_image, pod_monitors="PodMonitor" in optional)
         events = Events(self._api, settings.identity)
-        does = {**runners(self._api, self._store, settings.smoke_key_file), Delivery: Sender(settings.receivers)}
+        does: dict[type, Runner] = {
+            **runners(self._api, self._store, settings.smoke_key_file),
+            Delivery: Sender(settings.receivers),
+        }
         errands = Errands(does, lambda key: queue.add(key))
         reconciler = Reconciler(
             self._api, self._store, self._book, events, objects, errands=errands, notifications=told

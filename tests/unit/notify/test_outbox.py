@@ -13,7 +13,6 @@ from serinus.api.status import Message
 from serinus.release import outbox
 from serinus.release.errands import Errand, Result
 from serinus.release.machine import decide
-from serinus.release.observed import Decision
 from serinus.release.outbox import ATTEMPTS, Delivery, Receipt
 from unit.release.world import World, releasing, settled, spec, stored, with_live
 
@@ -23,43 +22,36 @@ HOOK = {"type": "Webhook", "url": "http://hook/"}
 
 
 class Told(World):
-    """A world with receivers. Deliveries are answered in the next decision, by `answer`."""
+    """A world with receivers, each of which answers with `receipt`; None: not at all."""
 
-    def __init__(self, world: World, answer: Receipt | None = TAKEN) -> None:
+    def __init__(self, world: World, receipt: Receipt | None = TAKEN) -> None:
         super().__init__(**{name: getattr(world, name) for name in World.__dataclass_fields__})
-        self.answer = answer
-        self.results: dict[str, Result] = {}
+        self.receipt = receipt
         self.delivered: list[Message] = []
-        self.attempts: list[str] = []
         self.every: tuple[Notification, ...] = ()
+        self.answer = self._do
+
+    @property
+    def attempts(self) -> list[str]:
+        return self.started
 
     def given(self) -> Any:
-        return replace(super().given(), results=dict(self.results), notifications=self.every)
+        return replace(super().given(), notifications=self.every)
 
-    def decide(self, *, store: bool = True) -> Decision:
-        decision = super().decide(store=store)
-        asked = {each.key: each for each in decision.errands if isinstance(each.task, Delivery)}
-        if store:
-            self.results = {key: result for key, result in self.results.items() if key in asked}
-            for errand in asked.values():
-                self._do(errand)
-        return decision
-
-    def _do(self, errand: Errand) -> None:
-        if self.answer is None or errand.key in self.results:
-            return
+    def _do(self, errand: Errand) -> Result | None:
         assert isinstance(errand.task, Delivery)
-        self.attempts.append(errand.key)
-        if not self.answer.problem:
+        if self.receipt is None:
+            return None
+        if not self.receipt.problem:
             self.delivered.append(errand.task.message)
-        self.results[errand.key] = Result(self.answer)
+        return Result(self.receipt)
 
 
-def begun(notifications: list[dict[str, Any]], answer: Receipt | None = TAKEN, **release: Any) -> Told:
+def begun(notifications: list[dict[str, Any]], receipt: Receipt | None = TAKEN, **release: Any) -> Told:
     """v1 is live; whoever is listed is told of what comes."""
     changes = releasing(**release)
     changes["release"]["notifications"] = notifications
-    world = Told(with_live(**changes), answer)
+    world = Told(with_live(**changes), receipt)
     # What was told of v1 is of no interest.
     world.status = world.status.model_copy(update={"outbox": [], "messages": 0})
     world.apply(spec("v2", **changes))
@@ -187,9 +179,9 @@ def test_killed_at_any_moment_each_is_delivered_and_no_id_twice(killed: list[boo
         if dies:
             world.decide(store=False)
             world.results = {}
-        world.answer = Receipt("busy") if answers and answers.pop() else Receipt()
+        world.receipt = Receipt("busy") if answers and answers.pop() else Receipt()
         world.tick()
-    world.answer = Receipt()
+    world.receipt = Receipt()
     world.run(lambda w: settled(w) and not w.status.outbox, limit=2000)
     events = {each.id: each.event for each in world.delivered}
     assert sorted(events) == list(range(1, len(events) + 1)), "none is lost"

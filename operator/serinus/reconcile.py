@@ -13,7 +13,7 @@ from serinus import telemetry
 from serinus.api import API_VERSION, KIND
 from serinus.api.notifications import Notification
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import ModelDeploymentStatus, Phase
+from serinus.api.status import ModelDeploymentStatus, Phase, Watch
 from serinus.cluster.applier import Applier
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.events import Events
@@ -28,6 +28,7 @@ from serinus.objects.render import render
 from serinus.release.conditions import Wanted, merge
 from serinus.release.machine import decide
 from serinus.release.observed import Decision, Input, Note
+from serinus.release.quiet import resumed, worth_storing
 
 log = logging.getLogger(__name__)
 RESYNC = 600.0
@@ -62,6 +63,8 @@ class Reconciler:
         self._notifications = notifications
         self._applier = Applier(api, store)
         self._told: dict[Key, str] = {}
+        self._watches: dict[Key, Watch] = {}
+        """What was counted after a promotion, beyond what is stored."""
         self._conditions = telemetry.Conditions()
 
     async def reconcile(self, key: Key) -> float | None:
@@ -97,7 +100,7 @@ class Reconciler:
                 name=meta["name"],
                 generation=meta["generation"],
                 spec=spec,
-                status=status,
+                status=resumed(status, self._watches.get(key)),
                 observed=observe(meta["name"], children),
                 evidence=evidence,
                 now=self._clock(),
@@ -113,6 +116,7 @@ class Reconciler:
                 raise
             # Somebody wrote in between, most often the user: what was decided is decided again on the newer object.
             return await self._refresh(key, owner)
+        self._remember(key, decision.status.watch)
         self._book.settle(key, mark)
         if self._errands:
             self._errands.ask(key, decision.errands)
@@ -140,7 +144,7 @@ class Reconciler:
             raise
 
     async def _store_status(self, owner: Object, old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> Object:
-        if new == old and owner.get("status"):
+        if owner.get("status") and not worth_storing(old, new):
             return owner
         meta = owner["metadata"]
         stored = await self._api.apply(
@@ -193,7 +197,14 @@ class Reconciler:
         telemetry.CANDIDATE_WEIGHT.labels(*key).set(weight)
         self._conditions.show(key, status.conditions)
 
+    def _remember(self, key: Key, watch: Watch | None) -> None:
+        if watch is None:
+            self._watches.pop(key, None)
+        else:
+            self._watches[key] = watch
+
     def _forget(self, key: Key) -> None:
+        self._remember(key, None)
         self._book.forget(key)
         if self._errands:
             self._errands.forget(key)

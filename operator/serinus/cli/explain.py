@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import ModelDeploymentStatus
 from serinus.api.units import Duration, Percent
+from serinus.cli.advice import STEPS_AND_GATES
 from serinus.cli.picture import Picture
 from serinus.cli.view import parse
 from serinus.objects.read import observe
@@ -119,7 +120,8 @@ def findings(picture: Picture) -> list[Finding]:
         if reason in told:
             return
         told.add(reason)
-        cause, action = _ADVICE.get(reason, ("see the message", "run `kubectl describe mdep` for its events"))
+        known = {**STEPS_AND_GATES, **_ADVICE}
+        cause, action = known.get(reason, ("see the message", "run `kubectl describe mdep` for its events"))
         found.append(Finding(f"{reason}: {symptom}", cause, action.replace("NAME", picture.name)))
 
     for condition in status.conditions:

@@ -20,6 +20,7 @@ class Book:
         self._rates: dict[Owner, dict[str, Rates]] = {}
         self._own: dict[str, Mapping[tuple[str, str, str], float] | str] = {}
         self._problem: str | None = Evidence().message
+        self._scraped: dict[Owner, dict[str, int]] = {}
 
     def take(self, snapshot: Snapshot) -> None:
         """Takes a snapshot in."""
@@ -32,6 +33,7 @@ class Book:
         for (namespace, deployment, revision), found in values.items():
             self._rates.setdefault((namespace, deployment), {})[revision] = Rates(**found)
         self._own.update(snapshot.own)
+        self._scraped = scraped(snapshot)
         self._problem = None
 
     def keep(self, queries: Collection[str]) -> None:
@@ -54,7 +56,9 @@ class Book:
             if counts.requests > 0:
                 blocks[revision] += (counts,)
         own = {query: _of(owner, answer) for query, answer in self._own.items()}
-        return Evidence(True, "", by_revision(fresh), blocks, self._rates.get(owner, {}), own), pods
+        return Evidence(
+            True, "", by_revision(fresh), blocks, self._rates.get(owner, {}), own, self._scraped.get(owner, {})
+        ), pods
 
     def settle(self, owner: Owner, mark: Mark) -> None:
         """What `mark` covers is part of a stored decision now."""
@@ -63,6 +67,15 @@ class Book:
     def forget(self, owner: Owner) -> None:
         """Drops a deleted ModelDeployment."""
         self._marks.pop(owner, None)
+
+
+def scraped(snapshot: Snapshot) -> dict[Owner, dict[str, int]]:
+    """How many pods of each revision a snapshot has numbers of: this counter is there from a pod's first scrape on."""
+    found: dict[Owner, dict[str, int]] = {}
+    for namespace, deployment, revision, _ in snapshot.counters.get("slow", {}):
+        by_name = found.setdefault((namespace, deployment), {})
+        by_name[revision] = by_name.get(revision, 0) + 1
+    return found
 
 
 def _of(owner: Owner, answer: Mapping[tuple[str, str, str], float] | str) -> Mapping[str, float] | str:

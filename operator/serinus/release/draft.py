@@ -10,7 +10,7 @@ from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
 
-_TOLD = frozenset({"EvidenceMissing", "Paused", "WaitingForApproval"})
+_TOLD = frozenset({"EvidenceMissing", "EvidencePartial", "Paused", "WaitingForApproval"})
 """Reasons to hold that are worth an event when they begin."""
 
 
@@ -126,7 +126,7 @@ class Draft:
     def say(self, reason: str, message: str, evidence: str | None = None) -> None:
         """Why nothing moves. An event on the first time only."""
         if self.release.reason != reason and reason in _TOLD:
-            self.note(reason, message, warning=reason == "EvidenceMissing")
+            self.note(reason, message, warning=reason.startswith("Evidence"))
         self.update_release(reason=reason, message=message, evidence=evidence or self.release.evidence)
 
     def say_keeping_reason(self, message: str) -> None:

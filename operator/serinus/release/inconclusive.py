@@ -6,7 +6,9 @@ from serinus.api.analysis import Then
 from serinus.release.draft import Draft
 from serinus.release.transitions import roll_back
 
-WITHOUT_EVIDENCE = frozenset({"EvidenceMissing", "EvidenceStale", "NoRequests", "TooFewRequests", "MetricMissing"})
+WITHOUT_EVIDENCE = frozenset(
+    {"EvidenceMissing", "EvidencePartial", "EvidenceStale", "NoRequests", "TooFewRequests", "MetricMissing"}
+)
 """Reasons to hold that more time alone may never end."""
 STALE = 60.0
 """Seconds without a new request after which the counts of a step are old news: nothing passes on them."""

@@ -83,6 +83,8 @@ class Evidence:
     rates: Mapping[str, Rates] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, float] | str] = field(default_factory=dict)
     """Answers to users' own PromQL: values by revision, or why there are none, by query."""
+    scraped: Mapping[str, int] | None = None
+    """Pods that Prometheus has series of, by revision; None where nobody knows."""
 
 
 @dataclass(frozen=True)

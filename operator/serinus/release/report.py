@@ -110,12 +110,15 @@ def _unresolved(flags: tuple[Resolved, ...]) -> list[Wanted]:
     return [Wanted("FlagsUnresolved", True, bad[0].reason, f"{text}; its users are served as everybody else")]
 
 
+_NO_EVIDENCE = frozenset({"EvidenceMissing", "EvidencePartial", "EvidenceStale", "MetricMissing"})
+
+
 def evidence_missing(status: ModelDeploymentStatus) -> bool:
     """Whether a release holds because nothing can be said of its candidate. Too few requests are no reason at first."""
     release = status.release
     if release is None:
         return False
-    return release.inconclusive or release.reason in ("EvidenceMissing", "EvidenceStale", "MetricMissing")
+    return release.inconclusive or release.reason in _NO_EVIDENCE
 
 
 def _metrics(

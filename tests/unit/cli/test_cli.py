@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serinus.cli import explain, history, main, view
+from serinus.cli import advice, explain, history, main, view
 from serinus.cli.picture import CliError, Picture
 from serinus.objects.context import Context, Object
 from serinus.objects.read import Children
@@ -137,6 +137,18 @@ def test_silence_is_explained() -> None:
     world.prometheus_down = True
     world.tick()
     assert [each.symptom.split(":")[0] for each in explain.findings(picture(world))] == ["EvidenceMissing"]
+
+
+@pytest.mark.parametrize("reason", sorted(advice.STEPS_AND_GATES))
+def test_reasons_of_steps_and_gates_have_advice_of_their_own(reason: str) -> None:
+    world = under_way()
+    assert world.status.release is not None
+    release = world.status.release.model_copy(update={"reason": reason, "message": "the words of the step"})
+    world.status = world.status.model_copy(update={"release": release})
+    found = next(each for each in explain.findings(picture(world)) if each.symptom.startswith(reason))
+    assert "the words of the step" in found.symptom
+    assert found.cause != "see the message"
+    assert "NAME" not in found.action
 
 
 def test_an_operator_that_does_not_run_is_noticed() -> None:

@@ -6,6 +6,7 @@ from serinus.api.status import Phase
 from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
+from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, unapproved, verdict, waits_for_pods
 from serinus.release.inconclusive import STALE, conclusive, hold
@@ -52,6 +53,10 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if not draft.given.evidence.available:
         hold(draft, "EvidenceMissing", f"{holding}: {draft.given.evidence.message}")
         return True
+    partial = unseen(draft)
+    if partial and overdue(draft):
+        hold(draft, "EvidencePartial", f"{holding}: {partial}", found.message)
+        return True
     if found.finding is Finding.NOT_YET:
         hold(draft, found.reason, f"{holding}: {found.message}", found.message)
         return True
@@ -66,6 +71,9 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if held < step.hold.seconds:
         hold(draft, "Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(step.hold.seconds - held, 0.1))
+        return True
+    if partial:
+        hold(draft, "EvidencePartial", f"{holding}: {partial}", found.message)
         return True
     return unapproved(draft, found.message)
 

@@ -63,6 +63,10 @@ class Cluster:
             told.sort(key=lambda event: event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
         return Picture(owner, Children(children), tuple(told))
 
+    async def write(self, obj: Object) -> None:
+        """Applies an object as the operator would; one with a status, that status alone."""
+        await self._api.apply(obj, subresource="status" if "status" in obj else None)
+
     async def annotate(self, name: str, verb: str, value: str | None) -> None:
         """Sets the annotation `verb` of a ModelDeployment; None removes it."""
         await self.picture(name, events=False)

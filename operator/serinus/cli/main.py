@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from serinus.api.status import Outcome
-from serinus.cli import explain, history, render, simulate, view
+from serinus.cli import backup, explain, history, render, simulate, view
 from serinus.cli.output import FORMATS, dump, table, write
 from serinus.cli.picture import CliError, Picture
 
@@ -130,6 +130,33 @@ async def _report(options: argparse.Namespace, cluster: Cluster) -> int:
     return OK
 
 
+async def _export(options: argparse.Namespace, cluster: Cluster) -> int:
+    names = options.names or await cluster.names()
+    pictures = [await cluster.picture(name, events=False) for name in names]
+    write(backup.listed(item for each in pictures for item in backup.exported(each)), options.file)
+    return OK
+
+
+async def _restore(options: argparse.Namespace, cluster: Cluster) -> int:
+    backups = [each for each in backup.read(options.file) if each.namespace == cluster.namespace]
+    if not backups:
+        raise CliError(f"{options.file} holds nothing of namespace {cluster.namespace!r}")
+    code = OK
+    for each in backups:
+        try:
+            made = backup.objects(each, await cluster.picture(each.name, events=False))
+        except CliError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = FAILED
+            continue
+        for obj in made if not options.dry_run else ():
+            await cluster.write(obj)
+        live = each.status.live
+        would = "would be" if options.dry_run else "is"
+        print(f"modeldeployment/{each.name}: version {live.version if live else '-'} {would} live as it was")
+    return code
+
+
 def _render(options: argparse.Namespace) -> int:
     made = [obj for document in render.read(options.file) for obj in render.objects(document, options.runtime_image)]
     if options.output == "json":
@@ -183,6 +210,16 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--to", default="previous", help="version, revision or previous")
     invented = verbs.add_parser("simulate", help="a policy against invented or recorded traffic; needs no cluster")
     simulate.add_options(invented)
+    export = verbs.add_parser("export", help="what is proved: live revisions, kept ones, history; for `restore`")
+    export.add_argument("names", nargs="*", metavar="NAME", help="default: all of the namespace")
+    export.add_argument("-o", "--output", dest="file", metavar="FILE", default="-", help="default: prints it")
+    restore = verbs.add_parser("restore", help="gives a rebuilt cluster the status back that an export holds")
+    restore.add_argument("-f", "--file", required=True, help="a file of `serinus export`")
+    restore.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    for added, function in ((export, _export), (restore, _restore)):
+        added.add_argument("-n", "--namespace", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        added.add_argument("--context", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        added.set_defaults(command=function)
     rendered = verbs.add_parser("render", help="what the operator would apply; needs no cluster")
     rendered.add_argument("-f", "--file", required=True, help="YAML file with a ModelDeployment, - for standard input")
     rendered.add_argument("--runtime-image", default="serinus-runtime")

@@ -107,6 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_model_bytes: int = 64 << 30
     fetch_timeout: float = 1800.0
     proxy_url: str = "http://127.0.0.1:9000"
+    proxy_grpc_url: str = ""
     proxy_concurrency: int = 64
     proxy_timeout: float = 60.0
     proxy_idle_timeout: float = 600.0
@@ -232,6 +233,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         max_model_bytes=read("MAX_MODEL_BYTES", parse_size, base.max_model_bytes),
         fetch_timeout=read("FETCH_TIMEOUT", _duration(0.1, 604800), base.fetch_timeout),
         proxy_url=read("PROXY_URL", str.strip, base.proxy_url),
+        proxy_grpc_url=read("PROXY_GRPC_URL", str.strip, base.proxy_grpc_url),
         proxy_concurrency=read("PROXY_CONCURRENCY", _whole(1, 100_000), base.proxy_concurrency),
         proxy_timeout=read("PROXY_TIMEOUT", _duration(0.01, 86400), base.proxy_timeout),
         proxy_idle_timeout=read("PROXY_IDLE_TIMEOUT", _duration(0.1, 604800), base.proxy_idle_timeout),

@@ -88,10 +88,12 @@ class Server:
         self._reloader = Reloader(self)
         self.metrics.collect_more.append(self._reloader.collect)
         self._grpc: Endpoint | None = None
-        if config.grpc_port is not None and self._beside is None:
+        if config.grpc_port is not None and (self._beside is None or self._beside.grpc is not None):
             from serinus_runtime.grpc.endpoint import Endpoint
 
-            self._grpc = Endpoint(config, self.state, self.metrics)
+            self._grpc = Endpoint(
+                config, self.state, self.metrics, self._beside.grpc if self._beside is not None else None
+            )
         self.http_port = 0
         self.metrics_port = 0
         self.grpc_port = 0
@@ -173,6 +175,8 @@ class Server:
             loop = asyncio.get_running_loop()
             digest = await loop.run_in_executor(None, verify, config.model_dir, config.model_digest)
         self._site.set_common_headers(self._headers(digest))
+        if self._grpc is not None:
+            self._grpc.loaded(digest)
         if (log := open_log(config, digest, beside.runtime, {})) is not None:
             self.state.predictions = log
             self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}

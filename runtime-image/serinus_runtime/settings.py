@@ -96,6 +96,7 @@ TEXTS = {
     "drain_delay": "time between SIGTERM and the end of accepting",
     "drain_timeout": "longest wait for requests and streams under way after that",
     "proxy_url": "engine proxy: where the engine beside this server listens",
+    "proxy_grpc_url": "engine proxy: where it listens for gRPC, such as http://127.0.0.1:9001; empty: nowhere",
     "proxy_concurrency": "engine proxy: requests that are with the engine at most; more wait",
     "proxy_timeout": "engine proxy: to the head of an answer, and between two pieces of it",
     "proxy_idle_timeout": "engine proxy: a WebSocket through which nothing passes for so long is ended",

@@ -82,7 +82,7 @@ class Answers(Wire):
     def _begin(self, call: Call) -> None:
         if not call.begun:
             call.begun = True
-            block = self.port.block + literal(b"x-request-id", call.identify())
+            block = self.port.block + literal(b"x-request-id", call.identify()) + call.metadata
             self.put(call, frames.headers(call.stream, block, 0), FRAME)
 
     def send(self, call: Call, parts: list[bytes | memoryview]) -> None:
@@ -90,6 +90,17 @@ class Answers(Wire):
         if not call.answered and not self._closed:
             self._begin(call)
             self.put(call, _message(parts, PREFIX_BYTES + sum(map(len, parts))), 0)
+
+    def begin(self, call: Call) -> None:
+        """The headers of an answer whose messages come later."""
+        if not call.answered and not self._closed:
+            self._begin(call)
+
+    def pass_on(self, call: Call, data: bytes) -> None:
+        """A part of an answer that somebody else has framed."""
+        if not call.answered and not self._closed:
+            self._begin(call)
+            self.put(call, data, 0)
 
     def finish_call(self, call: Call, code: int, text: str, more: bytes) -> None:
         """Trailers; without an answer before them, all there is."""
@@ -100,7 +111,7 @@ class Answers(Wire):
         if text:
             trailers += literal(b"grpc-message", status.percent_encoded(text))
         if not call.begun:
-            trailers = self.port.block + literal(b"x-request-id", call.identify()) + trailers
+            trailers = self.port.block + literal(b"x-request-id", call.identify()) + call.metadata + trailers
         self.put(call, frames.headers(call.stream, trailers, frames.END_STREAM), LAST)
 
     def put(self, call: Call, data: bytes, flags: int) -> None:
@@ -167,6 +178,8 @@ class Answers(Wire):
             if last:
                 self._over(call)
             elif not call.answered:
+                if call.on_drained is not None:
+                    call.on_drained()
                 self.feed_receiver(call)
         return True
 

@@ -44,9 +44,12 @@ class Call:
         "half_closed",
         "head",
         "head_bytes",
+        "metadata",
         "method",
+        "on_drained",
         "on_expired",
         "on_gone",
+        "on_refused",
         "pending",
         "receive_window",
         "received",
@@ -93,6 +96,12 @@ class Call:
         """Called when the client goes away before the answer."""
         self.on_expired: Callable[[], None] | None = None
         """Called when the client's deadline passes before the answer; without, the call is failed."""
+        self.on_drained: Callable[[], None] | None = None
+        """Called when all that was sent so far has left, for those who send with `pass_on`."""
+        self.on_refused: Callable[[int], None] | None = None
+        """Called with an HTTP status when the connection refuses what the client sends, before that is said."""
+        self.metadata = b""
+        """Header fields, for HPACK, of the beginning of the answer; not for `reply`."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -187,6 +196,18 @@ class Call:
     def send(self, parts: list[bytes | memoryview]) -> None:
         """One message of many."""
         self._connection.send(self, parts)
+
+    def begin(self) -> None:
+        """The beginning of the answer goes out, with `metadata`."""
+        self._connection.begin(self)
+
+    def pass_on(self, data: bytes) -> None:
+        """A part of the answer as it comes: messages with the lengths before them, cut anywhere."""
+        self._connection.pass_on(self, data)
+
+    def close(self, code: int, more: bytes) -> None:
+        """The end, with a status of gRPC's and whatever else the trailers say, for HPACK."""
+        self._connection.finish_call(self, code, "", more)
 
     def finish(self) -> None:
         """The end of an answer of many messages."""

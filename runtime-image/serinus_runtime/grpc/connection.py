@@ -198,6 +198,8 @@ class Connection(Answers):
         """Refuses a call before its method has seen it."""
         call.forget()
         self.port.application.refused(call.head.path, code)
+        if call.on_refused is not None:
+            call.on_refused(code)
         self.finish_call(call, status.of_http(code), text, b"")
 
     def _refuse_http(self, call: Call) -> None:

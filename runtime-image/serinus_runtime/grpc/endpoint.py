@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Protocol, cast
 
 from serinus_runtime.about import About
 from serinus_runtime.config import Config
 from serinus_runtime.engine import Signature
 from serinus_runtime.grpc.codec import GrpcCodec
 from serinus_runtime.grpc.connection import Connection
-from serinus_runtime.grpc.port import Limits, Port
+from serinus_runtime.grpc.health import Health
+from serinus_runtime.grpc.port import Application, Limits, Port
 from serinus_runtime.grpc.service import GrpcService
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import InferCodec
 from serinus_runtime.state import State
 
 
+class Service(Application, Protocol):
+    """What stands behind the port: methods, and the health that they tell."""
+
+    @property
+    def health(self) -> Health:
+        """Whose watchers are told of changes."""
+
+
 class Endpoint:
     """The port's connections, and what a server tells them. `bound` is the number of its port."""
 
-    def __init__(self, config: Config, state: State, metrics: Metrics) -> None:
+    def __init__(self, config: Config, state: State, metrics: Metrics, service: Service | None = None) -> None:
+        """`service`: what stands behind the port, where that is not a model of ours."""
         self._config = config
         self._state = state
         self._metrics = metrics
-        self._service = GrpcService(config.model_name, config.model_version, state, metrics)
+        self._service: Service = service or GrpcService(config.model_name, config.model_version, state, metrics)
         limits = Limits(
             message_bytes=config.max_request_bytes,
             receive_bytes=config.receive_max_bytes,

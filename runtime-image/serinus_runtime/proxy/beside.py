@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import TYPE_CHECKING
 
 from serinus_runtime import logs
 from serinus_runtime.config import Config
@@ -20,6 +21,9 @@ from serinus_runtime.proxy.meters import Meters
 from serinus_runtime.proxy.pool import Pool
 from serinus_runtime.proxy.record import Recorder
 from serinus_runtime.state import State
+
+if TYPE_CHECKING:
+    from serinus_runtime.proxy.grpcservice import ProxyService
 
 _SWEEP_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
@@ -44,6 +48,13 @@ class Beside:
         self._health = Health(self._pool, config.proxy_health, known.authority)
         self._desk = Desk(known, self._pool, breaker, meters, metrics, state, config.queue_timeout)
         self.app = ProxyApp(self._desk)
+        self.grpc: ProxyService | None = None
+        """What stands behind the gRPC port, where the engine has one too."""
+        if config.proxy_grpc_url and config.grpc_port is not None:
+            from serinus_runtime.proxy.grpcopening import open_service
+
+            self.grpc = open_service(config, self._desk, lambda: self._desk.serving)
+            metrics.collect_more.append(self.grpc.collect)
         self._tasks: list[asyncio.Task[None]] = []
         state.fronted = lambda: self._desk.serving and self._health.ready
         metrics.queue_depth = lambda: self._pool.waiting
@@ -77,9 +88,11 @@ class Beside:
     def record(self, log: PredictionLog) -> None:
         """Writes a line per request from now on."""
         config = self._config
-        self._desk.recorder = Recorder(
+        self._desk.recorder = recorder = Recorder(
             log.put, log.tail, payloads=config.prediction_log_payloads, redact=config.prediction_log_redact
         )
+        if self.grpc is not None:
+            self.grpc.record(recorder)
 
     async def close(self) -> None:
         """Drops all connections to the engine."""
@@ -87,6 +100,8 @@ class Beside:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self.grpc is not None:
+            self.grpc.close()
         for end in list(self._desk.tunnels):
             end.abort()
         await self._pool.close()
@@ -98,7 +113,10 @@ class Beside:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self._pool.sweep(time.monotonic())
+            now = time.monotonic()
+            self._pool.sweep(now)
+            if self.grpc is not None:
+                self.grpc.sweep(now)
 
     async def _watch(self) -> None:
         ready = True

@@ -48,9 +48,9 @@ def read(config: Config) -> Settings:
     )
 
 
-def parse_url(url: str) -> tuple[str, int]:
+def parse_url(url: str, variable: str = "SERINUS_PROXY_URL", example: str = "http://127.0.0.1:9000") -> tuple[str, int]:
     """Host and port of the engine. Raises FailureError(INVALID_CONFIG) that says what to write."""
-    wrong = f"SERINUS_PROXY_URL: {url!r} cannot be used: write where the engine listens, such as http://127.0.0.1:9000"
+    wrong = f"{variable}: {url!r} cannot be used: write where the engine listens, such as {example}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -293,7 +293,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("serinus_runtime.cli._serve", lambda config: seen.append(config) or 0)
+    monkeypatch.setattr("serinus_runtime.cli._serve", lambda settings: seen.append(settings()) or 0)
     (tmp_path / "r.toml").write_text('modelName = "file"\nmodelVersion = "file"\nhost = "file"\n')
     monkeypatch.setenv("SERINUS_CONFIG", str(tmp_path / "r.toml"))
     monkeypatch.setenv("SERINUS_MODEL_VERSION", "environment")

@@ -12,6 +12,7 @@
 #   make lock      recompile the lock files from requirements/*.in
 #   make bench-runtime, bench-grpc, bench-operator, bench-overload   measurements; each ends with a RESULT line
 #   make bench-exposure   Serinus beside Flagger on one cluster: users that a bad version reaches (ARGS=--quick)
+#   make matrix   each strategy, each kind of candidate, each disturbance on a real cluster under load
 #   make fuzz      coverage-guided fuzzing of what reads strangers' bytes (FUZZ_SECONDS=60 for each target)
 #   make down      stop the test cluster; nothing stays behind
 MAKEFLAGS += --no-print-directory
@@ -75,7 +76,10 @@ bench-overload:
 bench-verdicts:
 	@$(STAGE) bench-verdicts $(PYTHON_ENV) -m bench.verdicts
 
-.PHONY: bench-exposure
+.PHONY: bench-exposure matrix
+matrix:
+	@$(STAGE) matrix $(PYTHON_ENV) -m bench.matrix $(ARGS)
+
 bench-exposure:
 	@$(STAGE) bench-exposure $(PYTHON_ENV) -m bench.exposure $(ARGS)
 

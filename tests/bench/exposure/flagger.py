@@ -23,6 +23,8 @@ Object = dict[str, Any]
 NAME = "fraud-scorer"
 PORT = 18080
 REPLICAS = 2
+LOOKS_BACK = 65.0
+"""Seconds that a trial is still in sight of the next one's queries."""
 
 _OWN = 'namespace="{{ namespace }}", pod=~"{{ target }}-[0-9a-z]+-[0-9a-z]+"'
 """A canary's pods, not those of `-primary`: names of ReplicaSets and pods have no dash in them."""

@@ -235,3 +235,6 @@ class FlaggerLane(Lane):
     def reset(self, outcome: str) -> None:
         if outcome == "Unfinished":
             raise TrialError(f"{self.namespace}: its release did not end: the lane is given up")
+        if outcome == "RolledBack":
+            # Its queries look back for a minute, at pods of any canary: what was just rolled back must be out of sight.
+            time.sleep(flagger.LOOKS_BACK)

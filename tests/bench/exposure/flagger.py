@@ -23,6 +23,8 @@ Object = dict[str, Any]
 NAME = "fraud-scorer"
 PORT = 18080
 REPLICAS = 2
+DEADLINE = 300
+"""Seconds for pods to become ready; the example's 60 would be about this machine and not about Flagger."""
 LOOKS_BACK = 65.0
 """Seconds that a trial is still in sight of the next one's queries."""
 
@@ -83,7 +85,7 @@ def deployment(namespace: str, spec: ModelDeploymentSpec) -> Object:
         "spec": {
             "replicas": REPLICAS,
             "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": 60,
+            "progressDeadlineSeconds": DEADLINE,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
             "selector": {"matchLabels": labels},
             "template": template,
@@ -118,7 +120,7 @@ def canary(namespace: str, host: str, gateway: tuple[str, str], prometheus: str,
         "metadata": {"name": NAME, "namespace": namespace},
         "spec": {
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
-            "progressDeadlineSeconds": 60,
+            "progressDeadlineSeconds": DEADLINE,
             "service": {
                 "port": 80,
                 "targetPort": "http",

@@ -218,14 +218,16 @@ class FlaggerLane(Lane):
             phase = self._phase()
             started = started or phase not in (self._before, "Initialized", "Succeeded", "Failed")
             if started and phase in ("Failed", "Succeeded"):
-                return ("RolledBack" if phase == "Failed" else "Promoted"), self._words()
+                return ("RolledBack" if phase == "Failed" else "Promoted"), self._words(began)
             time.sleep(PERIOD)
         return "Unfinished", self._phase()
 
-    def _words(self) -> str:
-        """The last warning that says why."""
+    def _words(self, began: float) -> str:
+        """The last warnings of this trial: they say why."""
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
         events = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
         told = [each for each in events if each["involvedObject"]["kind"] == "Canary" and each["type"] == "Warning"]
+        told = [each for each in told if (each.get("lastTimestamp") or "") >= since]
         told.sort(key=lambda each: each.get("lastTimestamp") or each["metadata"]["creationTimestamp"])
         return "; ".join(dict.fromkeys(each["message"] for each in told[-3:]))
 

@@ -19,7 +19,7 @@ from serinus.api.smoke import SmokeState
 from serinus.api.status import Phase
 from serinus.api.steps import StepKind
 from serinus.release.errands import Errand, Result
-from serinus.release.observed import Decision, Input
+from serinus.release.observed import Decision, Input, Observed
 from serinus.release.smoke import SmokeReport
 from serinus.release.steps import PHASE_OF, STEP_PHASES
 from unit.release import test_invariants as invariants
@@ -50,7 +50,10 @@ def lists(draw: st.DrawFn) -> list[Step]:
 
 
 def release(steps: list[Step]) -> dict[str, Any]:
-    return {"release": {"steps": steps, "rollbackWindow": "5m", "progressDeadline": "3m"}}
+    return {
+        "scaling": {"min": 2, "max": 12},
+        "release": {"steps": steps, "rollbackWindow": "5m", "progressDeadline": "3m"},
+    }
 
 
 def test_every_kind_of_step_is_here() -> None:
@@ -59,7 +62,19 @@ def test_every_kind_of_step_is_here() -> None:
 
 
 class Watched(invariants.Checked):
-    """Looks at each decision as `Checked` does, and at what a list of many kinds adds."""
+    """Looks at each decision as `Checked` does, and at what a list of many kinds adds. Pods may come slowly."""
+
+    most: int = 1000
+    """No revision but the live one has more pods that are ready."""
+
+    def observed(self) -> Observed:
+        seen = super().observed()
+        live = self.status.live.revision if self.status.live else None
+        states = {
+            name: state if name == live else dataclasses.replace(state, ready=min(state.ready, self.most))
+            for name, state in seen.revisions.items()
+        }
+        return dataclasses.replace(seen, revisions=states)
 
     def decide(self, *, store: bool = True) -> Decision:
         given = self.given()
@@ -113,9 +128,47 @@ class Composed(invariants.Kept):
     def begin(self, steps: list[Step]) -> None:  # type: ignore[override]
         self.changes = release(steps)
         world = with_live(**release(weights(50)))
-        self.world = Watched(**{each.name: getattr(world, each.name) for each in dataclasses.fields(World)})
+        self.world: Watched = Watched(**{each.name: getattr(world, each.name) for each in dataclasses.fields(World)})
         self.outcome: Result | None = GOOD
         self.world.answer = lambda _errand: self.outcome
+
+    @rule(ticks=st.integers(2, 15))
+    def go_on(self, ticks: int) -> None:
+        """Rules of single ticks seldom come far into a list."""
+        for _ in range(ticks):
+            self.world.tick()
+
+    @precondition(lambda self: self.world.status.release is not None)
+    @rule(fault=st.sampled_from(["prometheus", "gateway", "pods", "silence"]), ticks=st.integers(1, 30))
+    def at_the_worst_moment(self, fault: str, ticks: int) -> None:
+        """Something goes just when all that is missing for the next step is a little time."""
+        world = self.world
+        for _ in range(60):
+            release = world.status.release
+            if release is None or (release.weight and release.candidate.requests >= 20):
+                break
+            world.tick()
+        name, rate = world.target().name, world.rate
+        world.prometheus_down, world.gateway_down = fault == "prometheus", fault == "gateway"
+        world.unready |= {name} if fault == "pods" else set()
+        world.rate = 0.0 if fault == "silence" else rate
+        for _ in range(ticks):
+            world.tick()
+        world.prometheus_down = world.gateway_down = False
+        world.unready.discard(name)
+        world.rate = rate
+
+    @rule(most=st.sampled_from([0, 1, 2, 1000]))
+    def pods_come_slowly(self, most: int) -> None:
+        self.world.most = most
+
+    @precondition(lambda self: self.world.status.live is not None)
+    @rule(pods=st.integers(2, 12))
+    def load_grows(self, pods: int) -> None:
+        """The autoscaler gives the live revision more pods."""
+        live = self.world.status.live
+        assert live is not None
+        self.world.ready[live.revision] = max(pods, self.world.ready.get(live.revision, 0))
 
     @rule(steps=lists())
     def edit_the_list(self, steps: list[Step]) -> None:
@@ -134,7 +187,7 @@ class Composed(invariants.Kept):
         world.prometheus_down = world.gateway_down = False
         world.rate = 200.0
         world.asked.pop("pause", None)
-        self.outcome = GOOD
+        self.outcome, world.most = GOOD, 1000
         for number in range(1500):
             if settled(world):
                 return

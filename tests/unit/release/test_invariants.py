@@ -52,7 +52,7 @@ def check(given: Input, decision: Decision) -> None:
     if after.live is not None:
         planned = {item.revision.name: item.floor for item in decision.plan.revisions}
         floor = planned.get(after.live.revision)
-        assert floor is None or floor >= min(given.spec.scaling.min, floor), "capacity of the live revision"
+        assert floor is None or floor >= given.spec.scaling.min, "capacity of the live revision"
         assert floor is not None or after.live.revision in decision.plan.keep, "a live revision without pods"
     pinned_only_to_the_fit(given, decision)
     weights = decision.plan.weights

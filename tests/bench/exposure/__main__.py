@@ -77,6 +77,7 @@ class Run:
             for number in range(min(self._options.lanes, self._left[who].qsize())):
                 kind = FlaggerLane if who.flagger else SerinusLane
                 lanes.append(kind(self._info, eyes, models, who, number, self._options.rate))
+                lanes[-1].deadline = self._until
         mine = [lane.namespace for lane in lanes if isinstance(lane, SerinusLane)]
         operator = SerinusOperator(self._info, mine, OUT)
         other = flagger.Process(self._info, OUT / "flagger.log") if len(mine) < len(lanes) else None
@@ -117,7 +118,7 @@ class Run:
                 except queue.Empty:
                     break
                 if time.monotonic() + self._expected(trial) > self._until:
-                    continue
+                    continue  # a shorter one may still fit
                 self._note(lane.run(trial, OUT))
         except (TrialError, ClusterError) as error:
             print(f"  {error}", file=sys.stderr, flush=True)
@@ -155,7 +156,7 @@ def main() -> int:
     parser.add_argument("--bad", type=int, default=3, help="trials of each bad version for each controller")
     parser.add_argument("--lanes", type=int, default=2, help="namespaces side by side for each controller")
     parser.add_argument("--rate", type=float, default=25.0, help="users' requests per second in each lane")
-    parser.add_argument("--minutes", type=float, default=240.0, help="begin nothing that would end after so many")
+    parser.add_argument("--minutes", type=float, default=240.0, help="break off after so many")
     parser.add_argument("--only", default="", help="only trials whose key contains this")
     parser.add_argument("--quick", action="store_true", help="one bad version, Serinus and Flagger's fastest")
     parser.add_argument("--report", action="store_true", help="only tell what was found so far")

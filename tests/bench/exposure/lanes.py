@@ -43,6 +43,8 @@ class Lane(ABC):
         self.namespace = f"exposure-{''.join(c for c in who.name.lower() if c.isalpha())[:16]}-{number}"
         self.host = f"{self.namespace}.example.com"
         self._served = 0
+        self.deadline = float("inf")
+        """Monotonic time after which a trial is broken off and forgotten."""
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         command: list[str | Path] = [
@@ -116,12 +118,18 @@ class Lane(ABC):
         self.reset(outcome)
         return figures
 
+    def pause(self) -> None:
+        """Between two looks. Raises TrialError when there is no time left."""
+        if time.monotonic() > self.deadline:
+            raise TrialError(f"{self.namespace}: the time is used up; the trial under way is not counted")
+        time.sleep(PERIOD)
+
     def wait_for(self, what: str, seconds: float, check: Any) -> None:
         until = time.monotonic() + seconds
         while not check():
             if time.monotonic() > until:
                 raise TrialError(f"{self.namespace}: {what} not within {seconds:.0f} s")
-            time.sleep(PERIOD)
+            self.pause()
 
     @abstractmethod
     def begin(self) -> None: ...
@@ -172,7 +180,7 @@ class SerinusLane(Lane):
                 self._revision = last["revision"]
                 outcome = "Promoted" if last["outcome"] == "Promoted" else "RolledBack"
                 return outcome, last["reason"]
-            time.sleep(PERIOD)
+            self.pause()
         self._revision = (self._status().get("release") or {}).get("revision", "")
         return "Unfinished", (self._status().get("release") or {}).get("reason", "")
 
@@ -219,7 +227,7 @@ class FlaggerLane(Lane):
             started = started or phase not in (self._before, "Initialized", "Succeeded", "Failed")
             if started and phase in ("Failed", "Succeeded"):
                 return ("RolledBack" if phase == "Failed" else "Promoted"), self._words(began)
-            time.sleep(PERIOD)
+            self.pause()
         return "Unfinished", self._phase()
 
     def _words(self, began: float) -> str:

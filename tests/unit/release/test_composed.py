@@ -34,6 +34,7 @@ STEPS: dict[str, list[Step]] = {
 """Steps of each kind that lists are made of."""
 GOOD = Result(SmokeReport("generated", 5))
 BAD = Result(SmokeReport("generated", 5, errors=5, error="500"))
+FAULTS = ("nothing", "prometheus", "gateway", "pods", "few", "silence")
 UNREACHED = Result(None, "no pod answers")
 
 
@@ -130,6 +131,7 @@ class Composed(invariants.Kept):
         world = with_live(**release(weights(50)))
         self.world: Watched = Watched(**{each.name: getattr(world, each.name) for each in dataclasses.fields(World)})
         self.outcome: Result | None = GOOD
+        self.number = 0
         self.world.answer = lambda _errand: self.outcome
 
     @rule(ticks=st.integers(2, 15))
@@ -138,25 +140,49 @@ class Composed(invariants.Kept):
         for _ in range(ticks):
             self.world.tick()
 
-    @precondition(lambda self: self.world.status.release is not None)
-    @rule(fault=st.sampled_from(["prometheus", "gateway", "pods", "silence"]), ticks=st.integers(1, 30))
-    def at_the_worst_moment(self, fault: str, ticks: int) -> None:
-        """Something goes just when all that is missing for the next step is a little time."""
+    @rule(
+        fault=st.sampled_from(FAULTS),
+        wait=st.integers(0, 12),
+        ticks=st.integers(1, 12),
+        version=st.sampled_from(VERSIONS),
+    )
+    def out_of_the_blue(self, fault: str, wait: int, ticks: int, version: str) -> None:
+        """A release in calm weather, and something that goes just then: chance alone seldom comes that far."""
         world = self.world
-        for _ in range(60):
+        self.calm()
+        if world.status.release is None or world.status.release.weight == 0:
+            self.number += 1
+            world.apply(spec(f"{version}-{self.number}", **self.changes))
+        for number in range(60):
             release = world.status.release
-            if release is None or (release.weight and release.candidate.requests >= 20):
+            if release is not None and release.weight and release.candidate.requests >= 20:
                 break
+            world.asked["approve"] = f"calm {self.number} {number}"
             world.tick()
-        name, rate = world.target().name, world.rate
+        for _ in range(wait):
+            world.tick(1.0)
+        name = world.target().name
         world.prometheus_down, world.gateway_down = fault == "prometheus", fault == "gateway"
-        world.unready |= {name} if fault == "pods" else set()
-        world.rate = 0.0 if fault == "silence" else rate
+        if fault == "pods":
+            world.unready.add(name)
+        if fault == "few":
+            live = world.status.live
+            assert live is not None
+            world.most, world.ready[live.revision] = 2, 12
+        if fault == "silence":
+            world.rate = 0.0
         for _ in range(ticks):
             world.tick()
+        self.calm()
+
+    def calm(self) -> None:
+        """Whatever was wrong is over."""
+        world = self.world
         world.prometheus_down = world.gateway_down = False
-        world.unready.discard(name)
-        world.rate = rate
+        world.rate, world.most, self.outcome = 200.0, 1000, GOOD
+        world.asked.pop("pause", None)
+        for broken in (world.unready, world.failures, world.error_rate, world.slow_rate):
+            broken.clear()
 
     @rule(most=st.sampled_from([0, 1, 2, 1000]))
     def pods_come_slowly(self, most: int) -> None:
@@ -185,9 +211,8 @@ class Composed(invariants.Kept):
     def every_path_ends(self) -> None:
         world = self.world
         world.prometheus_down = world.gateway_down = False
-        world.rate = 200.0
+        world.rate, world.most, self.outcome = 200.0, 1000, GOOD
         world.asked.pop("pause", None)
-        self.outcome, world.most = GOOD, 1000
         for number in range(1500):
             if settled(world):
                 return

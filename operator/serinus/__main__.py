@@ -16,6 +16,7 @@ import uvloop
 from serinus import handlers, telemetry, web
 from serinus.cluster.client import Api
 from serinus.cluster.events import Events
+from serinus.cluster.freeze import FreezeSwitch
 from serinus.cluster.kinds import MODEL_DEPLOYMENT, OPTIONAL, WATCHED
 from serinus.cluster.lease import Lease, LeaseLost
 from serinus.cluster.resync import keep_resyncing
@@ -93,8 +94,16 @@ class _Working:
             Delivery: Sender(settings.receivers),
         }
         errands = Errands(does, lambda key: queue.add(key))
+        freeze = FreezeSwitch(self._api, settings.lease_namespace, self._everyone)
         reconciler = Reconciler(
-            self._api, self._store, self._book, events, objects, errands=errands, notifications=told
+            self._api,
+            self._store,
+            self._book,
+            events,
+            objects,
+            errands=errands,
+            notifications=told,
+            frozen=freeze.frozen,
         )
         queue = self._queue = WorkQueue(reconciler.reconcile)
         collector = self._collector = Collector(self._prometheus, self._book, self._store, queue, settings.tick)
@@ -110,7 +119,7 @@ class _Working:
         )
         kinds = [MODEL_DEPLOYMENT, *WATCHED]
         resyncing = keep_resyncing(self._api, self._store, kinds, settings.watch_namespaces, queue.add)
-        works = (lease.keep(), queue.run(), collector.run(), resyncing, watching)
+        works = (lease.keep(), queue.run(), collector.run(), freeze.run(), resyncing, watching)
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -122,6 +131,12 @@ class _Working:
             await asyncio.gather(*tasks, return_exceptions=True)
             await errands.close()
             self._prometheus.close()
+
+    def _everyone(self) -> None:
+        """Makes every ModelDeployment due."""
+        for key in self._store.owners():
+            if self._queue is not None:
+                self._queue.add(key)
 
     def problem(self) -> str | None:
         """Why `/healthz` is not ok."""

@@ -52,6 +52,7 @@ class Reconciler:
         clock: Callable[[], datetime] = utc_now,
         errands: Errands | None = None,
         notifications: tuple[Notification, ...] = (),
+        frozen: Callable[[str], str | None] = lambda namespace: None,
     ) -> None:
         self._api = api
         self._store = store
@@ -61,6 +62,7 @@ class Reconciler:
         self._clock = clock
         self._errands = errands
         self._notifications = notifications
+        self._frozen = frozen
         self._applier = Applier(api, store)
         self._told: dict[Key, str] = {}
         self._watches: dict[Key, Watch] = {}
@@ -105,6 +107,7 @@ class Reconciler:
                 evidence=evidence,
                 now=self._clock(),
                 asked=asked(meta.get("annotations")),
+                frozen=self._frozen(meta["namespace"]),
                 results=self._errands.results(key) if self._errands else {},
                 notifications=self._notifications,
             )

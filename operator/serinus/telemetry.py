@@ -48,6 +48,7 @@ NOTIFICATIONS = Counter(
     ["event", "result"],
     registry=REGISTRY,
 )
+FROZEN = Gauge("serinus_operator_frozen", "1 while somebody has frozen releases.", registry=REGISTRY)
 PROMETHEUS_UP = Gauge("serinus_operator_prometheus_up", "1 while Prometheus answers.", registry=REGISTRY)
 SNAPSHOTS = Counter("serinus_operator_snapshots", "Snapshots asked of Prometheus.", ["result"], registry=REGISTRY)
 SNAPSHOT_SECONDS = Histogram("serinus_operator_snapshot_duration_seconds", "Time of one snapshot.", registry=REGISTRY)

@@ -17,6 +17,7 @@ from serinus.api.smoke import SmokeTest
 from serinus.api.steps import WEIGHTS, Step, StepKind
 from serinus.api.sticky import MAX_SHARES, Sticky
 from serinus.api.units import Duration, Limits, Percent
+from serinus.api.windows import Window
 
 
 class Strategy(StrEnum):
@@ -44,6 +45,8 @@ class Release(ApiModel):
     """Users stay with their version for as long as the release lasts, instead of being drawn for each request."""
     smoke_test: SmokeTest | None = None
     """Short for a first step `smokeTest`; {} for 20 generated requests. Works with BlueGreen and without a route."""
+    windows: Annotated[list[Window], Field(max_length=8)] = []
+    """When a release may start and the candidate get more users. Default: always. A roll-back never waits."""
     alpha: Annotated[
         Percent,
         Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),

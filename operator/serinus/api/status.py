@@ -21,6 +21,7 @@ class Phase(StrEnum):
     """What is happening; the PHASE column."""
 
     PENDING = "Pending"
+    WAITING = "Waiting"
     STARTING = "Starting"
     TESTING = "Testing"
     CANARY = "Canary"
@@ -231,6 +232,16 @@ class Message(ApiModel):
     """Not tried again before."""
 
 
+class Held(ApiModel):
+    """A release that may not start yet."""
+
+    reason: str
+    message: str
+    since: datetime
+    until: datetime | None = None
+    """When it will start, where that is known."""
+
+
 class Override(ApiModel):
     """Somebody rolled back by hand: this revision serves, although the spec asks for another."""
 
@@ -285,6 +296,8 @@ class ModelDeploymentStatus(ApiModel):
     weight: str | None = None
     """Share of the users' requests that the candidate gets, for example 5%."""
     release: ReleaseStatus | None = None
+    held: Held | None = None
+    """Why the version that the spec asks for is not released yet."""
     last_release: ReleaseRecord | None = None
     history: Annotated[list[ReleaseRecord], Field(max_length=20)] = []
     """Releases that ended, the newest first."""

@@ -10,7 +10,7 @@ from serinus.release.observed import Input, Note
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
 
-_TOLD = frozenset({"EvidenceMissing", "EvidencePartial", "Paused", "WaitingForApproval"})
+_TOLD = frozenset({"EvidenceMissing", "EvidencePartial", "Frozen", "OutsideWindow", "Paused", "WaitingForApproval"})
 """Reasons to hold that are worth an event when they begin."""
 
 

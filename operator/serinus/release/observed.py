@@ -100,6 +100,8 @@ class Input:
     now: datetime
     asked: Mapping[str, str] = field(default_factory=dict)
     """What people ask for by annotation: verb and value."""
+    frozen: str | None = None
+    """Why nothing may start or gain weight in the whole cluster; None where it may."""
     results: Mapping[str, Result] = field(default_factory=dict)
     """What came of errands that were asked for, by their keys."""
     notifications: tuple[Notification, ...] = ()

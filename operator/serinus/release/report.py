@@ -45,6 +45,8 @@ def report(given: Input, status: ModelDeploymentStatus, target: Revision) -> Mod
 def _phase(status: ModelDeploymentStatus, target: Revision) -> Phase:
     if status.release is not None:
         return status.release.phase
+    if status.held is not None:
+        return Phase.WAITING
     if target.name in status.failed_revisions:
         last = status.last_release
         rolled_back = last is not None and last.revision == target.name and last.outcome is Outcome.ROLLED_BACK
@@ -82,6 +84,9 @@ def _progress(status: ModelDeploymentStatus, target: Revision, phase: Phase) -> 
             reason = "PrometheusUnavailable" if unavailable else release.reason or "Inconclusive"
             wanted.append(Wanted("EvidenceMissing", True, reason, message))
         return wanted
+    if status.held is not None:
+        message = f"version {target.version} waits: {status.held.message}"
+        return [Wanted("Reconciling", True, status.held.reason, message)]
     if status.override is not None:
         message = f"version {target.version} serves by hand, although the spec asks for another"
         hint = "change the spec, or set the annotation serving.serinus.dev/retry to a new value"

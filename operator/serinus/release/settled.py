@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from serinus.api.status import Phase, ReleaseStatus
+from serinus.api.status import Held, Phase, ReleaseStatus
 from serinus.release.draft import Draft
+from serinus.release.permits import forbidden
 
 
 def expire_previous(draft: Draft) -> None:
@@ -20,11 +21,24 @@ def expire_previous(draft: Draft) -> None:
 
 def settle(draft: Draft) -> None:
     """No release is under way: starts one where the spec asks for another revision that has not failed."""
-    live = draft.status.live
+    live, before = draft.status.live, draft.status.held
+    draft.update(held=None)
     if live is not None and live.revision == draft.target.name:
         draft.update(candidate=None)
     elif draft.target.name not in draft.status.failed_revisions:
-        _start(draft)
+        found = forbidden(draft)
+        if found is None:
+            _start(draft)
+        else:
+            _wait(draft, found, before)
+
+
+def _wait(draft: Draft, found: Held, before: Held | None) -> None:
+    """The release starts later."""
+    known = before is not None and before.reason == found.reason
+    draft.update(held=found.model_copy(update={"since": before.since}) if known and before else found)
+    if not known:
+        draft.note(found.reason, f"version {draft.target.version} waits: {found.message}")
 
 
 def _start(draft: Draft) -> None:

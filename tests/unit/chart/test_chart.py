@@ -134,8 +134,11 @@ def test_with_watched_namespaces_there_is_no_cluster_role() -> None:
 
 def test_the_lease_role_names_its_lease() -> None:
     (role,) = of(render("lease.name=chosen"), "Role")
-    assert grants(role["rules"]) == {"coordination.k8s.io/leases": {"create", "get", "update"}}
-    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["chosen"]]
+    assert grants(role["rules"]) == {
+        "coordination.k8s.io/leases": {"create", "get", "update"},
+        "/configmaps": {"get"},
+    }
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["chosen"], ["serinus-freeze"]]
     assert environment(render("lease.name=chosen"))["SERINUS_LEASE_NAME"] == "chosen"
 
 

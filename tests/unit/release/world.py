@@ -71,6 +71,7 @@ class World:
     asked: dict[str, str] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
     own: dict[str, dict[str, float] | str] = field(default_factory=dict)
+    frozen: str | None = None
     results: dict[str, Result] = field(default_factory=dict)
     answer: Callable[[Errand], Result | None] | None = None
     """What comes of an errand; None: it is still under way."""
@@ -115,7 +116,8 @@ class World:
             self.evidence(),
             self.now,
             dict(self.asked),
-            dict(self.results),
+            frozen=self.frozen,
+            results=dict(self.results),
         )
 
     def decide(self, *, store: bool = True) -> Decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
+from serinus.release.permits import held
 from serinus.release.transitions import promote
 
 SETTLE = 3.0
@@ -24,6 +25,8 @@ def promoting(draft: Draft) -> None:
     if release.weight != 100:
         if draft.paused and draft.status.live is not None:
             draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on")
+            return
+        if draft.status.live is not None and held(draft):
             return
         if waits_for_pods(draft, wanted, " for all traffic"):
             return

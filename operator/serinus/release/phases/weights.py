@@ -11,6 +11,7 @@ from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, unapproved, verdict, waits_for_pods
 from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.measurements import measure
+from serinus.release.permits import held
 from serinus.release.transitions import enter, next_step
 
 
@@ -67,20 +68,20 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if measured is not None:
         hold(draft, measured.reason, f"{holding}: {measured.message}", found.message)
         return True
-    held = (draft.now - since).total_seconds()
-    if held < step.hold.seconds:
+    lasted = (draft.now - since).total_seconds()
+    if lasted < step.hold.seconds:
         hold(draft, "Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
-        draft.wake.append(max(step.hold.seconds - held, 0.1))
+        draft.wake.append(max(step.hold.seconds - lasted, 0.1))
         return True
     if partial:
         hold(draft, "EvidencePartial", f"{holding}: {partial}", found.message)
         return True
-    return unapproved(draft, found.message)
+    return unapproved(draft, found.message) or held(draft)
 
 
 def _raise_to(draft: Draft, step: Step) -> None:
-    """More traffic only once there are pods for it."""
-    if waits_for_pods(draft, needed(draft, step.share), f" for {step.weight}%"):
+    """More traffic only where it is allowed now, and once there are pods for it."""
+    if held(draft) or waits_for_pods(draft, needed(draft, step.share), f" for {step.weight}%"):
         return
     enter(draft, Phase.CANARY, weight=step.share, step=draft.release.step)
     draft.tell_weight(step.share, draft.release.step)

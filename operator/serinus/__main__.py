@@ -90,7 +90,7 @@ class _Working:
         objects = Settings(runtime_image=settings.runtime_image, pod_monitors="PodMonitor" in optional)
         events = Events(self._api, settings.identity)
         does: dict[type, Runner] = {
-            **runners(self._api, self._store, settings.smoke_key_file),
+            **runners(self._api, self._store, settings.smoke_key_file, settings.webhook_hosts),
             Delivery: Sender(settings.receivers),
         }
         errands = Errands(does, lambda key: queue.add(key))

@@ -31,6 +31,8 @@ class OperatorSettings:
     identity: str
     tick: float
     """Seconds between two looks at Prometheus while a release is under way."""
+    webhook_hosts: tuple[str, ...]
+    """Patterns of the hosts that webhooks may call; empty: any."""
     http_port: int
     smoke_key_file: Path | None
     """Holds the secret from which API keys for smoke tests are derived."""
@@ -67,6 +69,7 @@ class OperatorSettings:
             identity=env.get("SERINUS_POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
             tick=_seconds(env, "SERINUS_TICK", "2s"),
             smoke_key_file=Path(path) if (path := env.get("SERINUS_SMOKE_KEY_FILE")) else None,
+            webhook_hosts=tuple(env.get("SERINUS_WEBHOOK_HOSTS", "").replace(",", " ").split()),
             http_port=_integer(env, "SERINUS_HTTP_PORT", "8080"),
             log_format=log_format,
             notifications=_path(env, "SERINUS_NOTIFICATIONS"),

@@ -17,6 +17,7 @@ from serinus.api.smoke import SmokeTest
 from serinus.api.steps import WEIGHTS, Step, StepKind
 from serinus.api.sticky import MAX_SHARES, Sticky
 from serinus.api.units import Duration, Limits, Percent
+from serinus.api.webhooks import Webhook
 from serinus.api.windows import Window
 
 
@@ -47,6 +48,8 @@ class Release(ApiModel):
     """Short for a first step `smokeTest`; {} for 20 generated requests. Works with BlueGreen and without a route."""
     windows: Annotated[list[Window], Field(max_length=8)] = []
     """When a release may start and the candidate get more users. Default: always. A roll-back never waits."""
+    webhooks: Annotated[list[Webhook], Field(max_length=8)] = []
+    """Who is asked before the release goes on, or told how it ended."""
     alpha: Annotated[
         Percent,
         Limits(Percent, ">=", "0.0001%", "write a chance above 0, for example 1%; 0 would never roll back"),
@@ -66,6 +69,11 @@ class Release(ApiModel):
     notifications: Annotated[list[Notification], Field(max_length=8)] = []
     """Who is told of releases, beside those whom the operator tells of all."""
     rules = (
+        Cel(
+            "!has(self.webhooks) || self.webhooks.all(a, self.webhooks.exists_one(b, a.name == b.name))",
+            "each webhook needs a name of its own",
+            field_path=".webhooks",
+        ),
         Cel(
             "!has(self.steps) || self.?strategy.orValue('Canary') != 'BlueGreen'",
             "BlueGreen has no steps: remove steps, or write strategy: Canary",

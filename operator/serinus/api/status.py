@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from serinus.api.base import ApiModel
 from serinus.api.notifications import Happening
 from serinus.api.smoke import SmokeTestStatus
+from serinus.api.webhooks import HookCall, Notice
 
 _ATOMIC: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
 """Merged by key, a map whose last key goes becomes null in a server-side apply, which its own schema then refuses."""
@@ -191,6 +192,8 @@ class ReleaseStatus(ApiModel):
     """The numbers that speak, as a sentence."""
     smoke_test: SmokeTestStatus | None = None
     """What the smoke test found."""
+    webhooks: Annotated[list[HookCall], Field(max_length=8)] = []
+    """Webhooks asked at this step."""
     skips_steps: bool = False
     """Somebody promoted it by hand."""
     approved: int | None = None
@@ -296,6 +299,8 @@ class ModelDeploymentStatus(ApiModel):
     weight: str | None = None
     """Share of the users' requests that the candidate gets, for example 5%."""
     release: ReleaseStatus | None = None
+    notices: Annotated[list[Notice], Field(max_length=16)] = []
+    """Webhooks that are still to be told how a release ended."""
     held: Held | None = None
     """Why the version that the spec asks for is not released yet."""
     last_release: ReleaseRecord | None = None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.kinds import CONFIG_MAP
 from serinus.cluster.store import Store
 from serinus.errands.edge import ErrandError, Runner
+from serinus.errands.hooks import HookCaller
 from serinus.errands.keys import from_file
 from serinus.errands.smoke import SmokeTester
 from serinus.objects.addresses import pod_urls
+from serinus.release.hooks import HookTask
 from serinus.release.smoke import SmokeTask
 
 
-def runners(api: Api, store: Store, key_file: Path | None) -> Mapping[type, Runner]:
+def runners(api: Api, store: Store, key_file: Path | None, hook_hosts: Sequence[str] = ()) -> Mapping[type, Runner]:
     """Every kind of task and who does it."""
 
     async def read(namespace: str, name: str, key: str) -> str | None:
@@ -31,4 +33,4 @@ def runners(api: Api, store: Store, key_file: Path | None) -> Mapping[type, Runn
         return text if isinstance(text, str) else None
 
     smoke = SmokeTester(lambda owner, revision: pod_urls(store.children(owner), revision), read, from_file(key_file))
-    return {SmokeTask: smoke.run}
+    return {SmokeTask: smoke.run, HookTask: HookCaller(hook_hosts).run}

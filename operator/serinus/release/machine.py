@@ -18,6 +18,7 @@ from serinus.release import outbox, settled, timeline
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, confirm_route, count, unhealthy, verdict
 from serinus.release.hands import heed
+from serinus.release.informing import deliver
 from serinus.release.observed import Decision, Input
 from serinus.release.phases import PHASES
 from serinus.release.plan import plan_for
@@ -40,6 +41,7 @@ def decide(given: Input) -> Decision:
     if draft.status.release is not None:
         _advance(draft)
     watch(draft)
+    deliver(draft)
     timeline.keep(draft)
     outbox.post(draft)
     status = report(given, draft.status, draft.target)

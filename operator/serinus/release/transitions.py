@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
 from serinus.release.draft import Draft
+from serinus.release.informing import inform
 from serinus.release.steps import PHASE_OF
 
 MAX_FAILED = 20
@@ -115,3 +116,4 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         evidence=release.evidence,
     )
     draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])
+    inform(draft, entry)

@@ -19,7 +19,7 @@ SERVER_ONLY = {
     "engine-container-for-torchserve", "engine-on-our-port",
     "notification-to-nobody", "notification-to-two",
     "flag-twice", "sticky-without-route", "sticky-blue-green", "sticky-with-too-many-steps",
-    "env-twice", "env-with-a-field-of-its-own",
+    "env-twice", "env-with-a-field-of-its-own", "webhook-twice",
 }  # fmt: skip
 
 

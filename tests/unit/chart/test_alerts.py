@@ -122,6 +122,10 @@ CASES: list[tuple[str, int, dict[str, str], dict[str, str], dict[str, str]]] = [
         condition("EvidenceMissing", "PrometheusUnavailable", "1x30"),
         condition("EvidenceMissing", "PrometheusUnavailable", "1x10 _x30"),
     ),
+    (
+        "SerinusReleaseWaits", 150, {**OWNER, "reason": "WaitingForWebhook"},
+        condition("Reconciling", "WaitingForWebhook", "1x160"), condition("Reconciling", "OutsideWindow", "1x160"),
+    ),
     ("SerinusOperatorDown", 10, {}, {"serinus_operator_leader": "0x20"}, {}),
     ("SerinusPrometheusDown", 10, {}, {"serinus_operator_prometheus_up": "0x20"},
      {"serinus_operator_prometheus_up": "1x20"}),

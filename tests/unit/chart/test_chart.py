@@ -118,6 +118,11 @@ def test_the_secret_for_smoke_tests_is_mounted_and_not_read() -> None:
     assert "SERINUS_SMOKE_KEY_FILE" not in environment(render())
 
 
+def test_hosts_of_webhooks() -> None:
+    assert environment(render("webhooks.hosts={*.example.com,hooks}"))["SERINUS_WEBHOOK_HOSTS"] == "*.example.com,hooks"
+    assert "SERINUS_WEBHOOK_HOSTS" not in environment(render())
+
+
 def test_with_watched_namespaces_there_is_no_cluster_role() -> None:
     objects = render("watchNamespaces={fraud,search}")
     assert of(objects, "ClusterRole") == of(objects, "ClusterRoleBinding") == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from serinus.api.status import Outcome
+from serinus.api.webhooks import HookTime
+from serinus.release.asking import unanswered
 from serinus.release.draft import Draft
 from serinus.release.gates import failure, needed, waits_for_pods
 from serinus.release.transitions import begin_step, finish
@@ -21,5 +23,5 @@ def starting(draft: Draft) -> None:
         draft.note("CandidateReady", f"{ready} pods of version {draft.version} are verified, warm and ready")
     if draft.paused and draft.status.live is not None:
         draft.say("Paused", "ready, and held before its first request: remove the annotation pause to go on")
-    else:
+    elif not unanswered(draft, HookTime.BEFORE):
         begin_step(draft, 0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from serinus.api.status import Phase
 from serinus.api.steps import Step
+from serinus.api.webhooks import HookTime
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
+from serinus.release.asking import unanswered
 from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, unapproved, verdict, waits_for_pods
@@ -76,7 +78,7 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if partial:
         hold(draft, "EvidencePartial", f"{holding}: {partial}", found.message)
         return True
-    return unapproved(draft, found.message) or held(draft)
+    return unapproved(draft, found.message) or held(draft) or unanswered(draft, HookTime.STEP)
 
 
 def _raise_to(draft: Draft, step: Step) -> None:

@@ -6,11 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.ingress.jwks import check_address
 from serinus_runtime.ingress.ratelimit import Rate, parse_rate
+from serinus_runtime.ingress.tokens import ALGORITHMS
 from serinus_runtime.redislink import check_url
 from serinus_runtime.tracing import endpoint
 
-__all__ = ["Rate", "check_url", "header_name", "hosts", "otlp_endpoint", "otlp_url", "parse_rate", "some_of"]
+__all__ = [
+    "Rate", "algorithms", "check_address", "check_url", "header_name", "hosts", "otlp_endpoint", "otlp_url",
+    "parse_rate", "some_of", "words",
+]  # fmt: skip
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _HOST = re.compile(r"[a-z0-9.-]{1,253}(:\d{1,5})?", re.ASCII)
@@ -26,6 +31,19 @@ def some_of(*words: str) -> Callable[[str], frozenset[str]]:
         return chosen - {"none"}
 
     return parse
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A list with commas."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+def algorithms(text: str) -> tuple[str, ...]:
+    """Algorithms of signatures with a public key. Raises ValueError."""
+    found = words(text)
+    if not found or not set(found) <= set(ALGORITHMS):
+        raise ValueError(f"{text!r} is not known: write some of {','.join(ALGORITHMS)}")
+    return found
 
 
 def header_name(text: str) -> str:

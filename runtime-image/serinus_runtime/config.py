@@ -9,7 +9,19 @@ from typing import TypeVar
 
 import msgspec
 
-from serinus_runtime.choices import Rate, check_url, header_name, hosts, otlp_endpoint, otlp_url, parse_rate, some_of
+from serinus_runtime.choices import (
+    Rate,
+    algorithms,
+    check_address,
+    check_url,
+    header_name,
+    hosts,
+    otlp_endpoint,
+    otlp_url,
+    parse_rate,
+    some_of,
+    words,
+)
 from serinus_runtime.durations import parse_duration
 from serinus_runtime.engine.onnxoptions import OnnxOptions, read_options
 from serinus_runtime.failures import FailureError, Reason
@@ -82,6 +94,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drift_window: float = 3600.0
     drift_sample: float = 1.0
     api_keys_file: Path | None = None
+    jwt_jwks: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: tuple[str, ...] = ()
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    jwt_refresh: float = 300.0
     open_paths: frozenset[str] = frozenset({"documents", "metrics"})
     rate_limit: Rate | None = None
     rate_limit_cost: str = "request"
@@ -208,6 +225,11 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         drift_window=read("DRIFT_WINDOW", _duration(1, 31_536_000), base.drift_window),
         drift_sample=read("DRIFT_SAMPLE", _share, base.drift_sample),
         api_keys_file=read("API_KEYS_FILE", Path, base.api_keys_file),
+        jwt_jwks=read("JWT_JWKS", check_address, base.jwt_jwks),
+        jwt_issuer=read("JWT_ISSUER", str.strip, base.jwt_issuer),
+        jwt_audience=read("JWT_AUDIENCE", words, base.jwt_audience),
+        jwt_algorithms=read("JWT_ALGORITHMS", algorithms, base.jwt_algorithms),
+        jwt_refresh=read("JWT_REFRESH", _duration(10, 86400), base.jwt_refresh),
         open_paths=read("OPEN_PATHS", some_of("documents", "metadata", "metrics"), base.open_paths),
         rate_limit=read("RATE_LIMIT", parse_rate, base.rate_limit),
         rate_limit_cost=read("RATE_LIMIT_COST", _one_of("request", "rows"), base.rate_limit_cost),

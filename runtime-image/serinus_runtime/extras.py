@@ -16,6 +16,7 @@ from serinus_runtime.ingress.door import Door
 from serinus_runtime.ingress.http import HttpIngress
 from serinus_runtime.ingress.keyfile import WatchedFile
 from serinus_runtime.ingress.keys import KeyRing, read_keys
+from serinus_runtime.ingress.tokenopening import open_tokens
 from serinus_runtime.jobs.callbacks import Callbacks, read_secret
 from serinus_runtime.jobs.http import JobsFront
 from serinus_runtime.jobs.memory import MemoryStore
@@ -45,6 +46,7 @@ class Extras:
             )
         self.door = Door(
             keys=_keys(config),
+            tokens=open_tokens(config),
             rate=config.rate_limit,
             by_rows=config.rate_limit_cost == "rows",
             client_header=config.client_header.encode(),

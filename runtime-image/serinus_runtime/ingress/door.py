@@ -15,6 +15,7 @@ from serinus_runtime.ingress.keyfile import WatchedFile
 from serinus_runtime.ingress.keys import Key, KeyRing, shown_key
 from serinus_runtime.ingress.priorities import HIGHEST, priority_of, ticket_priority
 from serinus_runtime.ingress.ratelimit import Bucket, Buckets, Rate, header_lines
+from serinus_runtime.ingress.tokens import TokenError, Tokens
 from serinus_runtime.problems import InvalidRequestError
 
 ADDRESSES = 10_000
@@ -24,6 +25,7 @@ OTHERS = "others"
 MAX_NAMES = 200
 """Clients that metrics tell apart; the rest are `others`."""
 _CHALLENGE = b'www-authenticate: Bearer realm="serinus"\r\n'
+_ANONYMOUS_TEXT = "a token is needed: send it as Authorization: Bearer TOKEN"
 _HOW = "send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
 
 
@@ -67,6 +69,7 @@ class Door:
         self,
         *,
         keys: WatchedFile[KeyRing] | None = None,
+        tokens: Tokens | None = None,
         rate: Rate | None = None,
         by_rows: bool = False,
         client_header: bytes = b"",
@@ -74,6 +77,7 @@ class Door:
     ) -> None:
         self.by_rows = by_rows
         self._keys = keys
+        self._tokens = tokens
         self._rate = rate
         self._client_header = client_header
         self._best = best
@@ -86,17 +90,19 @@ class Door:
     @property
     def asks_for_keys(self) -> bool:
         """True when clients need a key."""
-        return self._keys is not None
+        return self._keys is not None or self._tokens is not None
 
     @property
     def counts_clients(self) -> bool:
         """True when there is anything to tell per client."""
-        return self._keys is not None or self._rate is not None
+        return self.asks_for_keys or self._rate is not None
 
     def refresh(self) -> None:
         """Looks whether the keys have changed. Call it about once a second."""
         if self._keys is not None:
             self._keys.refresh()
+        if self._tokens is not None:
+            self._tokens.refresh()
 
     def admit(
         self, headers: Mapping[bytes, bytes], address: str, now: float, scope: str = "infer"
@@ -104,8 +110,8 @@ class Door:
         """Lets a request of `address` that arrived at `now` in, or says why not."""
         client, best = "", self._best
         key: Key | None = None
-        if self._keys is not None:
-            found = self._identify(headers, self._keys.value, scope)
+        if self.asks_for_keys:
+            found = self._identify(headers, scope)
             if isinstance(found, Refused):
                 self._count(found.client or ANONYMOUS, found.reason)
                 return found
@@ -135,23 +141,40 @@ class Door:
 
     def who(self, headers: Mapping[bytes, bytes], scope: str) -> Key | Refused | None:
         """Whose key a request shows that costs nothing; None where keys are not asked for."""
-        return None if self._keys is None else self._identify(headers, self._keys.value, scope)
+        return self._identify(headers, scope) if self.asks_for_keys else None
 
     def may(self, headers: Mapping[bytes, bytes], scope: str) -> Refused | None:
         """Whether a request that costs nothing may be answered: None, or why not."""
-        if self._keys is None:
+        if not self.asks_for_keys:
             return None
-        key = self._identify(headers, self._keys.value, scope)
+        key = self._identify(headers, scope)
         return key if isinstance(key, Refused) else None
 
-    def _identify(self, headers: Mapping[bytes, bytes], ring: KeyRing, scope: str) -> Key | Refused:
+    def _identify(self, headers: Mapping[bytes, bytes], scope: str) -> Key | Refused:
         shown = shown_key(headers)
         if not shown:
+            if self._keys is None:
+                return Refused(
+                    "unauthenticated", 401, "a token is needed: send it as Authorization: Bearer TOKEN", _CHALLENGE
+                )
             return Refused("unauthenticated", 401, f"an API key is needed: {_HOW}", _CHALLENGE)
-        key = ring.find(shown)
-        if key is None:
+        if self._tokens is not None and (self._keys is None or self._tokens.looks_like_one(shown)):
+            try:
+                key = self._tokens.check(shown)
+            except TokenError as error:
+                if error.later:
+                    return Refused("not_ready", 503, str(error), b"retry-after: 1\r\n")
+                lines = _CHALLENGE[:-2] + b', error="invalid_token"\r\n'
+                return Refused("unauthenticated", 401, str(error), lines)
+            return self._scoped(key, scope)
+        assert self._keys is not None
+        known = self._keys.value.find(shown)
+        if known is None:
             lines = _CHALLENGE[:-2] + b', error="invalid_token"\r\n'
             return Refused("unauthenticated", 401, f"the API key is not known here: {_HOW}", lines)
+        return self._scoped(known, scope)
+
+    def _scoped(self, key: Key, scope: str) -> Key | Refused:
         if scope not in key.scopes:
             lines = _CHALLENGE[:-2] + b', error="insufficient_scope", scope="%b"\r\n' % scope.encode()
             text = f"the key of {key.name!r} is not good for {scope!r}; it is for {', '.join(sorted(key.scopes))}"
@@ -188,6 +211,8 @@ class Door:
         buckets = GaugeMetricFamily("serinus_rate_limit_buckets", "Clients whose rate is remembered", labels=names)
         buckets.add_metric(values, len(self._key_buckets) + len(self._address_buckets))
         yield buckets
+        if self._tokens is not None:
+            yield from self._tokens.collect(names, values)
         if self._keys is not None:
             known = GaugeMetricFamily("serinus_api_keys", "API keys that are known", labels=names)
             known.add_metric(values, len(self._keys.value))

@@ -25,7 +25,6 @@ OTHERS = "others"
 MAX_NAMES = 200
 """Clients that metrics tell apart; the rest are `others`."""
 _CHALLENGE = b'www-authenticate: Bearer realm="serinus"\r\n'
-_ANONYMOUS_TEXT = "a token is needed: send it as Authorization: Bearer TOKEN"
 _HOW = "send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
 
 

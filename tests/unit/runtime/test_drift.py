@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,8 +27,11 @@ from serinus_runtime.drift.window import MINIMUM, Faded
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.server import load_model
 from unit.runtime import support
+from unit.runtime.ports import until
 from unit.runtime.support import Live, infer
 
+SIGNATURE_OF_SUM = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),), batched=True)
+RULE_OF_SUM = Rule("y", None, (("block", 0.82),), "allow")
 COUNTS = st.lists(st.integers(0, 10_000), min_size=2, max_size=40)
 FLOATS = st.lists(st.floats(width=32), min_size=1, max_size=200)
 
@@ -302,3 +309,61 @@ def test_columns_of_many_batches_are_those_of_each(shapes: list[tuple[int, int]]
     for at, place in enumerate(places):
         expected = sorted(int(row[at]) for batch in batches for row in batch["x"] if at < len(row))
         assert sorted(found.get(place.name, np.array([], dtype=int)).tolist()) == expected
+
+
+def test_what_many_threads_offer_is_counted_once() -> None:
+    """Each instance offers what it ran; a switch of threads at every moment loses no row."""
+    monitor = DriftMonitor(SIGNATURE_OF_SUM, About({}, RULE_OF_SUM), None, thread=False, share=0.5)
+    before, sizes = sys.getswitchinterval(), (1, 2, 3)
+    sys.setswitchinterval(1e-6)
+    over = threading.Event()
+
+    def offer() -> None:
+        for turn in range(1500):
+            rows = sizes[turn % 3]
+            monitor.offer({"x": np.zeros((rows, 3), np.float32)}, ["y"], [np.full((rows, 1), 0.5, np.float32)])
+
+    def fold() -> None:
+        while not over.is_set():
+            monitor.fold()
+
+    threads = [threading.Thread(target=offer) for _ in range(4)]
+    folding = threading.Thread(target=fold)
+    try:
+        for thread in (*threads, folding):
+            thread.start()
+        for thread in threads:
+            thread.join(support.WAIT)
+    finally:
+        over.set()
+        folding.join(support.WAIT)
+        sys.setswitchinterval(before)
+    monitor.fold()
+    assert monitor.seen + monitor.passed == 4 * 1500 * 2
+    assert monitor.seen > 0
+    (histogram,) = (family for family in monitor.collect([], []) if family.name == "serinus_score")
+    told = {(s.name, s.labels.get("le")): s.value for s in histogram.samples}
+    assert told["serinus_score_bucket", "+Inf"] == monitor.seen
+    assert told["serinus_score_sum", None] == monitor.seen * 0.5
+
+
+def test_two_instances_tell_one_distribution(tmp_path: Path) -> None:
+    directory = support.sum_model(tmp_path / "m")
+    x = np.random.default_rng(0).normal(size=(2000, 3))
+    made = reference.make({f"x[{n}]": x[:, n] for n in range(3)}, {"score": x.sum(axis=1)}, 2000)
+    (directory / reference.FILE).write_bytes(reference.encode(made))
+    config = Config(model_dir=directory, instances=2)
+    loaded = msgspec.structs.replace(load_model(config), costs={})
+    with Live(loaded, model_dir=directory, instances=2) as live:
+        assert live.server.serving is not None
+        with ThreadPoolExecutor(8) as clients:
+            rows = [[float(n % 5), 0.0, 0.0] for n in range(200)]
+            assert all(status == 200 for status, _, _ in clients.map(lambda row: infer(live.port, row), rows))
+        counted = 'serinus_drift_rows_total{outcome="counted"}'
+        until(lambda: live.metrics()[counted] + live.metrics()['serinus_drift_rows_total{outcome="passed"}'] == 200)
+        metrics = live.metrics()
+    assert metrics[counted] == 200
+    assert metrics['serinus_score_bucket{le="0.0"}'] == 40
+    assert metrics['serinus_score_bucket{le="1.0"}'] == 80
+    assert metrics['serinus_score_bucket{le="+Inf"}'] == 200
+    assert metrics["serinus_score_sum"] == 40 * (0 + 1 + 2 + 3 + 4)

@@ -20,6 +20,8 @@ COMPILED = (
     "http/protocol",
     "http/site",
     "inference",
+    "ingress/http",
+    "joined",
     "metrics",
     "oip",
     "predictionlog",
@@ -38,5 +40,12 @@ if os.environ.get("SERINUS_COMPILE") == "1":
         debug_level="0",
         group_name="serinus_runtime",
     )
-    modules.append(Extension("serinus_runtime._fast", ["serinus_runtime/_fast.c"], extra_compile_args=["-O3"]))
+    modules.append(
+        Extension(
+            "serinus_runtime._fast",
+            [f"serinus_runtime/{name}.c" for name in ("_fast", "_head", "_line")],
+            depends=["serinus_runtime/_fast.h"],
+            extra_compile_args=["-O3"],
+        )
+    )
 setup(ext_modules=modules)

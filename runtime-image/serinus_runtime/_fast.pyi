@@ -1,5 +1,22 @@
+from typing import TypeVar
+
+from serinus_runtime.datatypes import Array
+
+_T = TypeVar("_T")
+
+def answer(
+    status_line: bytes,
+    common: bytes,
+    request_id: bytes,
+    content_type: bytes,
+    headers: bytes,
+    body: bytes,
+    silent: bool,
+) -> bytes: ...
 def floats(text: bytes, start: int, count: int, wide: bool) -> tuple[bytes, int] | None: ...
-def times(
+def known_body(body: bytes, forms: dict[bytes, tuple[int, bool, bytes, _T]]) -> tuple[_T, bytes] | None: ...
+def known_head(data: bytes, heads: dict[bytes, _T]) -> tuple[_T, bytes] | None: ...
+def line(
     wall: float,
     request_id: bytes,
     code: int,
@@ -8,4 +25,10 @@ def times(
     started: float,
     finished: float,
     answered: float,
-) -> bytes: ...
+    rows: int,
+    name: str,
+    array: Array | None,
+    middle: bytes,
+    tail: bytes,
+) -> bytes | None: ...
+def numbered(prefix: bytes, number: int) -> bytes: ...

@@ -72,10 +72,12 @@ class InferenceApp:
     def handle(self, exchange: Exchange) -> None:
         """Answers one request. Whatever goes wrong is an answer, not an exception."""
         path = exchange.path
-        if b"%" in path:
+        ask = self._ask_paths.get(path)
+        if ask is None and b"%" in path:
             path = unquote_to_bytes(path)
+            ask = self._ask_paths.get(path)
         try:
-            if (ask := self._ask_paths.get(path)) is not None:
+            if ask is not None:
                 if exchange.method == b"POST":
                     if self._state.jobs is not None and prefers_async(exchange.headers):
                         self._submit(self._state.jobs, exchange, path)

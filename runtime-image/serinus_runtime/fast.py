@@ -1,15 +1,42 @@
-"""What is left of a request when everything else is compiled: a list of numbers to read, and times to write.
+"""What is left of a request when everything else is compiled: numbers to read, heads, a line of the log to write.
 
-`_fast.c` does the same, where it was built, in a tenth of the time. Its results are these, bit for bit, or None.
+`_fast.c`, `_head.c` and `_line.c` do the same, where they were built, in a tenth of the time. Their results are these,
+bit for bit, or None.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import TypeVar
 
 import msgspec
 
-__all__ = ["floats", "python_floats", "python_times", "times"]
+from serinus_runtime.datatypes import Array
+from serinus_runtime.inputhash import input_hash
+
+__all__ = [
+    "HEAD_BYTES",
+    "PREFIX_BYTES",
+    "answer",
+    "floats",
+    "known_body",
+    "known_head",
+    "line",
+    "numbered",
+    "python_answer",
+    "python_floats",
+    "python_known_body",
+    "python_known_head",
+    "python_line",
+    "python_numbered",
+]
+
+HEAD_BYTES = 1024
+"""Longer heads are not known again."""
+PREFIX_BYTES = 512
+"""So far into a body its numbers are looked for."""
+_DATA = b'"data":'
+_T = TypeVar("_T")
 
 _decode = msgspec.json.Decoder(list[float]).decode
 
@@ -29,7 +56,95 @@ def python_floats(text: bytes, start: int, count: int, wide: bool) -> tuple[byte
         return None
 
 
-def python_times(
+def python_known_body(body: bytes, forms: dict[bytes, tuple[int, bool, bytes, _T]]) -> tuple[_T, bytes] | None:
+    """What the form of `body` means, and its numbers as machine floats; None: no such form, or not such numbers.
+
+    A form is what stands before the list of numbers under the first key `data`, and then: how many there are, whether
+    they become floats of eight bytes, what stands behind them, and what it means.
+    """
+    at = body.find(_DATA, 0, PREFIX_BYTES)
+    start = body.find(b"[", at + len(_DATA), at + len(_DATA) + 2) if at >= 0 else -1
+    form = forms.get(body[:start]) if start > 0 else None
+    if form is None:
+        return None
+    count, wide, suffix, meaning = form
+    found = python_floats(body, start, count, wide)
+    if found is None or body[found[1] :] != suffix:
+        return None
+    return meaning, found[0]
+
+
+def python_known_head(data: bytes, heads: dict[bytes, _T]) -> tuple[_T, bytes] | None:
+    """What is known of the head at the start of `data`, up to the empty line, and what comes behind that line."""
+    end = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
+    head = heads.get(data[:end]) if end >= 0 else None
+    return None if head is None else (head, data[end + 4 :])
+
+
+def python_answer(
+    status_line: bytes,
+    common: bytes,
+    request_id: bytes,
+    content_type: bytes,
+    headers: bytes,
+    body: bytes,
+    silent: bool,
+) -> bytes:
+    """A whole answer of HTTP/1.1. `status_line`, `common` and `headers` are whole lines; `silent`: without the body."""
+    return b"".join(
+        (
+            status_line,
+            common,
+            b"x-request-id: ",
+            request_id,
+            b"\r\ncontent-type: ",
+            content_type,
+            b"\r\ncontent-length: %d\r\n" % len(body),
+            headers,
+            b"\r\n",
+            b"" if silent else body,
+        )
+    )
+
+
+def python_numbered(prefix: bytes, number: int) -> bytes:
+    """`prefix` and the number in hex."""
+    return prefix + b"%x" % number
+
+
+def python_line(
+    wall: float,
+    request_id: bytes,
+    code: int,
+    received: float,
+    queued: float,
+    started: float,
+    finished: float,
+    answered: float,
+    rows: int,
+    name: str,
+    array: Array | None,
+    middle: bytes,
+    tail: bytes,
+) -> bytes | None:
+    """A line of the prediction log: when, who, how long each part took in ms, what was asked, `middle`, `tail`.
+
+    Whole microseconds and %d: formatting a float costs five times as much. `wall` is the system's time at zero on the
+    clock of the others. Request ids are checked where they come in: nothing in them needs escaping. What was asked is
+    told where `array`, the only input, is given, by its hash (see inputhash). None: not an array for this, hash it
+    another way.
+    """
+    asked = b""
+    if array is not None:
+        if array.dtype.kind == "O":
+            return None
+        asked = b',"rows":%d,"input_hash":"%b"' % (rows, input_hash({name: array}).encode())
+    return b"".join(
+        (_times(wall, request_id, code, received, queued, started, finished, answered), asked, middle, tail)
+    )
+
+
+def _times(
     wall: float,
     request_id: bytes,
     code: int,
@@ -39,11 +154,6 @@ def python_times(
     finished: float,
     answered: float,
 ) -> bytes:
-    """The beginning of a line of the prediction log: when, who, and how long each part took, in milliseconds.
-
-    Whole microseconds and %d: formatting a float costs five times as much. `wall` is the system's time at zero on the
-    clock of the others. Request ids are checked where they come in: nothing in them needs escaping.
-    """
     at = _micros(answered + wall)
     total = _micros(answered - received)
     text = b'{"time":%d.%06d,"request_id":"%b","code":%d,"ms":{"total":%d.%03d' % (
@@ -66,6 +176,7 @@ def _micros(seconds: float) -> int:
 
 
 try:
-    from serinus_runtime._fast import floats, times
+    from serinus_runtime._fast import answer, floats, known_body, known_head, line, numbered
 except ImportError:
-    floats, times = python_floats, python_times
+    answer, floats, known_body, known_head = python_answer, python_floats, python_known_body, python_known_head
+    line, numbered = python_line, python_numbered

@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature
-from serinus_runtime.fast import floats
+from serinus_runtime.fast import PREFIX_BYTES, floats, known_body
+from serinus_runtime.joined import Joined
 from serinus_runtime.plainforms import decode
 
 _FORMATS = {"FP32": "f", "FP64": "d"}
@@ -24,8 +26,8 @@ _MAX_ELEMENTS = 4096
 
 
 _encoder = msgspec.json.Encoder()
+_ndarray: Final = np.ndarray
 _DATA = b'"data":'
-_PREFIX_BYTES = 512
 _SUFFIX_BYTES = 512
 _FORMS = 128
 _PATIENCE = 4096
@@ -37,17 +39,14 @@ Read = tuple[str | None, dict[str, Array], int]
 class _Form:
     """What surrounds the numbers of a request, and what it means."""
 
-    __slots__ = ("array_shape", "count", "dtype", "id", "name", "rows", "suffix", "wide")
+    __slots__ = ("array_shape", "dtype", "id", "name", "rows")
 
-    def __init__(self, request_id: str | None, name: str, array: Array, rows: int, suffix: bytes) -> None:
+    def __init__(self, request_id: str | None, name: str, array: Array, rows: int) -> None:
         self.id = request_id
         self.name = name
         self.array_shape = array.shape
         self.dtype = array.dtype
-        self.count = array.size
-        self.wide = array.dtype.itemsize == 8
         self.rows = rows
-        self.suffix = suffix
 
 
 class FastReader:
@@ -63,24 +62,23 @@ class FastReader:
             spec.name: (spec.datatype, spec.shape, NUMPY[spec.datatype], _FORMATS.get(spec.datatype, ""))
             for spec in signature.inputs
         }
-        self._forms: dict[bytes, _Form] = {}
+        self._forms: dict[bytes, tuple[int, bool, bytes, _Form]] = {}
         self._patience = _PATIENCE
         self.usable = bool(self._specs) and all(spec.datatype in _FORMATS for spec in signature.inputs)
 
     def read(self, body: bytes) -> Read | None:
         """The request in `body`, or None when the full codec must look at it."""
-        at = body.find(_DATA, 0, _PREFIX_BYTES)
-        start = body.find(b"[", at + len(_DATA), at + len(_DATA) + 2) if at > 0 else -1
-        if start > 0:
-            form = self._forms.get(body[:start])
-            if form is not None and (found := floats(body, start, form.count, form.wide)) is not None:
-                data, end = found
-                if body[end:] == form.suffix:
-                    array: Array = np.ndarray(form.array_shape, form.dtype, data)
-                    return form.id, {form.name: array}, form.rows
+        found = known_body(body, self._forms)
+        if found is not None:
+            form: _Form = found[0]
+            array: Array = _ndarray(form.array_shape, form.dtype, found[1])
+            return form.id, {form.name: array}, form.rows
         read = self._decoded(body)
-        if start > 0 and read is not None and len(read[1]) == 1 and self._patience > 0:
-            self._learn(body, start, read)
+        if read is not None and len(read[1]) == 1 and self._patience > 0:
+            at = body.find(_DATA, 0, PREFIX_BYTES)
+            start = body.find(b"[", at + len(_DATA), at + len(_DATA) + 2) if at > 0 else -1
+            if start > 0:
+                self._learn(body, start, read)
         return read
 
     def _learn(self, body: bytes, start: int, read: Read) -> None:
@@ -99,7 +97,8 @@ class FastReader:
             return
         if len(self._forms) >= _FORMS:
             self._forms.clear()
-        self._forms[prefix] = _Form(request_id, name, array, rows, suffix)
+        form = _Form(request_id, name, array, rows)
+        self._forms[prefix] = (array.size, array.dtype.itemsize == 8, suffix, form)
 
     def _decoded(self, body: bytes) -> Read | None:
         try:
@@ -166,6 +165,20 @@ class Writer:
             before = b"},"
         parts.append(b"}]}" if names else b',"outputs":[]}')
         return b"".join(parts)
+
+    def rows(self, batch: Joined) -> list[bytes]:
+        """What `write` gives without an id for each row of `batch` alone."""
+        before = self._head + b',"outputs":['
+        made: list[bytes] = []
+        for index, name in enumerate(batch.names):
+            before += self._heads[name] + _shape((1, *batch.answers[index].shape[1:])) + b"["
+            values = batch.values(index)
+            if index == 0:
+                made = [before + value for value in values]
+            else:
+                made = [start + before + value for start, value in zip(made, values, strict=True)]
+            before = b"]},"
+        return [each + b"]}]}" for each in made]
 
 
 @lru_cache(maxsize=1024)

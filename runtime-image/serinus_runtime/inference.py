@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -23,7 +24,8 @@ LOADING = "the model is still loading"
 _GONE = 499
 """What a span says when nobody waited for the answer, as nginx calls it."""
 _ENCODINGS = (b"", b"identity")
-_NO_INPUTS: Mapping[str, Array] = {}
+_NO_INPUTS: Final[Mapping[str, Array]] = {}
+_now: Final = time.monotonic
 
 
 class Inference(Ticket):
@@ -81,7 +83,7 @@ class Inference(Ticket):
                 exchange.on_gone = self._gone
 
     def _enqueue(self, exchange: Exchange, model: Model, front: Front) -> None:
-        start = time.monotonic()
+        start = _now()
         # In overload, refusing must cost less than decoding.
         model.batcher.refuse_if_full()
         self._request = request = front.read(exchange.body, exchange.headers)
@@ -94,7 +96,7 @@ class Inference(Ticket):
             model.batcher.put(self)
         else:
             cache.ask(self, model.batcher.put)
-        self._metrics.observe_decode(self.enqueued - start)
+        self._metrics.decode.observe(self.enqueued - start)
 
     def _gone(self) -> None:
         self.cancel()
@@ -111,16 +113,20 @@ class Inference(Ticket):
         """Answers with what the batcher found."""
         result, metrics, request, front, model = self.result, self._metrics, self._request, self._front, self._model
         if isinstance(result, list) and request is not None and front is not None and model is not None:
-            metrics.observe_queue(self.started - self.enqueued)
+            metrics.queue.observe(self.started - self.enqueued)
             model.statistics.answered(self.started, self.finished)
-            start = time.monotonic()
+            start = _now()
             try:
-                body, content_type, headers = front.reply(request, result)
+                batch = self.batch
+                if batch is not None and front is model.codec and request.plain:
+                    body, content_type, headers = model.codec.rows(batch)[self.place], JSON, b""
+                else:
+                    body, content_type, headers = front.reply(request, result)
             except Exception as error:
                 logs.event("error", "an answer could not be encoded", error=repr(error))
                 self._finish(500, b'{"error":"the answer could not be encoded"}')
                 return
-            metrics.observe_encode(time.monotonic() - start)
+            metrics.encode.observe(_now() - start)
             self._finish(200, body, headers, content_type)
         elif isinstance(result, CircuitOpenError):
             later = b"retry-after: %d\r\n" % max(1, round(result.retry_after))
@@ -152,13 +158,13 @@ class Inference(Ticket):
     def _finish(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON) -> None:
         exchange, metrics = self._exchange, self._metrics
         metrics.inflight -= 1
-        metrics.answered(status, time.monotonic() - exchange.received)
+        metrics.answered(status, _now() - exchange.received)
         exchange.respond(status, body, content_type, headers + self.lines)
         if self.trace is not None:
             self.trace.end(status, exchange.request_id, self.enqueued, self.started, self.finished, self.rows)
         predictions, tap = self._state.predictions, self._state.tap
         if predictions is not None or tap is not None:
-            request, result = self._request, self.result
+            request, result, told = self._request, self.result, exchange.headers
             prediction = Prediction(
                 status,
                 exchange.request_id,
@@ -166,13 +172,14 @@ class Inference(Ticket):
                 self.enqueued,
                 self.started,
                 self.finished,
-                time.monotonic(),
+                _now(),
                 self.rows,
                 None if request is None else request.inputs,
                 self.outputs if isinstance(result, list) else (),
                 result if isinstance(result, list) else [],
                 self.client,
-                self.trace.trace_id if self.trace is not None else trace_id(exchange.headers),
+                self.trace.trace_id if self.trace is not None else trace_id(told) if b"traceparent" in told else b"",
+                b"" if self.batch is None or predictions is None else predictions.outputs(self.batch)[self.place],
             )
             if predictions is not None:
                 predictions.add(prediction)

@@ -16,6 +16,7 @@ from serinus_runtime.datatypes import NUMPY, WIRE_BYTES, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.fastjson import FastReader, Writer
 from serinus_runtime.http import JSON
+from serinus_runtime.joined import Joined
 from serinus_runtime.oipforms import Input, Request, request_decoder
 from serinus_runtime.problems import InvalidRequestError, decode_json, listed, located, reshaped
 
@@ -57,6 +58,11 @@ class InferRequest:
         """What a `Front` remembers of how it was asked."""
         self.parameters = parameters
         """What the request says about itself: `timeout`, `priority`."""
+
+    @property
+    def plain(self) -> bool:
+        """True: nothing but its numbers makes the answer different from those of its neighbours."""
+        return self.id is None and self.wanted is None and not self.binary
 
 
 Reply = tuple[bytes, bytes, bytes]
@@ -131,7 +137,8 @@ class InferCodec:
         if self._rule is not None:
             self._output_heads[DECISION] = b'{"name":"decision","datatype":"BYTES","shape":'
         self._fast = FastReader(signature)
-        self.encode = Writer(self._head, self._output_heads).write
+        self._writer = Writer(self._head, self._output_heads)
+        self.encode = self._writer.write
 
     def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
         """The request in `body`, JSON or JSON with raw tensors behind it. Raises InvalidRequestError."""
@@ -139,7 +146,8 @@ class InferCodec:
         if length is not None:
             return self._decode_binary(body, length)
         if self._fast.usable and (found := self._fast.read(body)) is not None:
-            return InferRequest(*found, self._all_outputs)
+            request_id, inputs, rows = found
+            return InferRequest(request_id, inputs, rows, self._all_outputs)
         return self.decode(body)
 
     def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
@@ -150,6 +158,12 @@ class InferCodec:
         if request.binary:
             return self._encode_binary(request, names, results)
         return self.encode(request.id, names, results), JSON, b""
+
+    def rows(self, batch: Joined) -> list[bytes]:
+        """The bodies of the answers to all requests of `batch`, if each is `plain`."""
+        if batch.bodies is None:
+            batch.bodies = self._writer.rows(batch)
+        return batch.bodies
 
     def chosen_outputs(
         self, wanted: tuple[str, ...], found: dict[str, Array]

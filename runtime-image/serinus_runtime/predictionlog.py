@@ -15,16 +15,16 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
-from serinus_runtime.fast import times
+from serinus_runtime.fast import line
 from serinus_runtime.identity import Identity
+from serinus_runtime.inputhash import input_hash
+from serinus_runtime.joined import Joined
 from serinus_runtime.sinks import Sink, Stopping
 
 OFF = "off"
@@ -42,8 +42,8 @@ class Prediction:
     """
 
     __slots__ = (
-        "answered", "client", "code", "finished", "inputs", "names", "outputs", "queued", "received", "request_id",
-        "rows", "started", "trace_id",
+        "answered", "client", "code", "finished", "inputs", "names", "outputs", "outputs_text", "queued", "received",
+        "request_id", "rows", "started", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Prediction:
         outputs: Sequence[Array],
         client: str = "",
         trace_id: bytes = b"",
+        outputs_text: bytes = b"",
     ) -> None:
         self.code = code
         self.request_id = request_id
@@ -75,6 +76,8 @@ class Prediction:
         self.outputs = outputs
         self.client = client
         self.trace_id = trace_id
+        self.outputs_text = outputs_text
+        """What the line says of the outputs, where that is known: see `PredictionLog.outputs`."""
 
 
 class PredictionLog:
@@ -118,6 +121,8 @@ class PredictionLog:
         self._encoder = msgspec.json.Encoder()
         self._patience = 5.0
         self._wake = threading.Event()
+        self._woken = False
+        """What is added from now on will be seen by the thread without waking it."""
         self._stopping = Stopping()
         self._writer = threading.Thread(target=self._work, name="serinus-predictions", daemon=True)
         self._writer.start()
@@ -146,7 +151,8 @@ class PredictionLog:
             size = len(item)
         self._added += size
         waiting.append((item, size))
-        if not self._wake.is_set():
+        if not self._woken:
+            self._woken = True
             self._wake.set()
 
     def put(self, request_id: bytes, line: bytes | Callable[[], bytes], size: int) -> None:
@@ -158,7 +164,8 @@ class PredictionLog:
             return
         self._added += size
         self._waiting.append((line, size))
-        if not self._wake.is_set():
+        if not self._woken:
+            self._woken = True
             self._wake.set()
 
     @property
@@ -189,36 +196,84 @@ class PredictionLog:
 
     def line(self, prediction: Prediction) -> bytes:
         """The line for one prediction, with its newline."""
-        parts = [
-            times(
-                self._wall,
-                prediction.request_id,
-                prediction.code,
-                prediction.received,
-                prediction.queued,
-                prediction.started,
-                prediction.finished,
-                prediction.answered,
-            )
-        ]
-        encode = self._encoder.encode
-        inputs = prediction.inputs
+        inputs, told = prediction.inputs, self._told_of(prediction)
+        if inputs is not None and len(inputs) == 1:
+            ((name, array),) = inputs.items()
+            made = self._line(prediction, name, array, told)
+            if made is not None:
+                return made
         if inputs is not None:
-            parts.append(b',"rows":%d,"input_hash":"%b"' % (prediction.rows, input_hash(inputs).encode()))
-            if self._payloads and self._random.random() < self._payloads:
-                parts += (b',"inputs":', encode({name: self._shown(name, array) for name, array in inputs.items()}))
-        if prediction.names:
+            told = b',"rows":%d,"input_hash":"%b"' % (prediction.rows, input_hash(inputs).encode()) + told
+        return self._line(prediction, "", None, told) or b""
+
+    def _line(self, prediction: Prediction, name: str, array: Array | None, told: bytes) -> bytes | None:
+        return line(
+            self._wall,
+            prediction.request_id,
+            prediction.code,
+            prediction.received,
+            prediction.queued,
+            prediction.started,
+            prediction.finished,
+            prediction.answered,
+            prediction.rows,
+            name,
+            array,
+            told,
+            self._tail,
+        )
+
+    def _told_of(self, prediction: Prediction) -> bytes:
+        """What stands between the input's hash and who answered."""
+        encode = self._encoder.encode
+        names = prediction.names
+        told = b""
+        if self._payloads and prediction.inputs is not None and self._random.random() < self._payloads:
+            shown = {name: self._shown(name, array) for name, array in prediction.inputs.items()}
+            told = b',"inputs":' + encode(shown)
+        if prediction.outputs_text:
+            told += prediction.outputs_text
+        elif names:
             before = b',"outputs":{'
-            for name, array in zip(prediction.names, prediction.outputs, strict=True):
-                parts += (before, _member(name), encode(REDACTED if name in self._redact else _values(array)))
+            for name, array in zip(names, prediction.outputs, strict=True):
+                told += before + _member(name) + encode(REDACTED if name in self._redact else _values(array))
                 before = b","
-            parts.append(b"}")
-        parts.append(self._tail)
+            told += b"}"
         if prediction.client:
-            parts.insert(-1, b',"client":"%b"' % prediction.client.encode())
+            told += b',"client":"%b"' % prediction.client.encode()
         if prediction.trace_id:
-            parts.insert(-1, b',"trace_id":"%b"' % prediction.trace_id)
-        return b"".join(parts)
+            told += b',"trace_id":"%b"' % prediction.trace_id
+        return told
+
+    def outputs(self, batch: Joined) -> list[bytes]:
+        """What a line says of the outputs of each row of `batch`; made once for all of them."""
+        if batch.logged is None:
+            batch.logged = self._logged(batch)
+        return batch.logged
+
+    def _logged(self, batch: Joined) -> list[bytes]:
+        before = b',"outputs":{'
+        made: list[bytes] = []
+        for index, name in enumerate(batch.names):
+            values = self._nested(name, batch, index)
+            before += _member(name)
+            if index == 0:
+                made = [before + value for value in values]
+            else:
+                made = [start + before + value for start, value in zip(made, values, strict=True)]
+            before = b","
+        return [each + b"}" for each in made]
+
+    def _nested(self, name: str, batch: Joined, index: int) -> list[bytes]:
+        """The values of an output by row, in the brackets of its shape."""
+        array = batch.answers[index]
+        shape = array.shape
+        if name in self._redact:
+            return [self._encoder.encode(REDACTED)] * shape[0]
+        if array.ndim > 2 or array.size > _MAX_VALUES * shape[0]:
+            return [self._encoder.encode(_values(array[at : at + 1])) for at in range(shape[0])]
+        before, behind = (b"[[", b"]]") if array.ndim == 2 else (b"[", b"]")
+        return [before + value + behind for value in batch.values(index)]
 
     def _shown(self, name: str, array: Array) -> object:
         if name in self._redact:
@@ -238,7 +293,9 @@ class PredictionLog:
             self._wake.wait()
             # Whoever writes line by line pays a system call for each.
             self._stopping.wait(self._sink.gather_seconds)
+            # In this order: what is added behind the second line is seen by the third, or wakes the thread.
             self._wake.clear()
+            self._woken = False
             self._write_waiting()
             if self._stopping.asked and not self._waiting:
                 break
@@ -271,32 +328,6 @@ class PredictionLog:
         if time.monotonic() - self._told >= 60.0:
             self._told = time.monotonic()
             logs.event("error", "the prediction log cannot be written", error=str(error)[:300])
-
-
-def input_hash(inputs: Mapping[str, Array]) -> str:
-    """blake2b (16 bytes, hex) of names, types, shapes and values, the inputs in the order of their names."""
-    digest: blake2b | None = None
-    for name in sorted(inputs) if len(inputs) > 1 else inputs:
-        array = inputs[name]
-        if digest is None:
-            digest = _begun(name, array.dtype.char, array.shape).copy()
-        else:
-            digest.update(_kind(name, array.dtype.char, array.shape))
-        if array.dtype.kind == "O":
-            digest.update(msgspec.json.encode(array.tolist()))
-        else:
-            digest.update((array if array.flags.c_contiguous else np.ascontiguousarray(array)).data)
-    return "" if digest is None else digest.hexdigest()
-
-
-@lru_cache(maxsize=1024)
-def _begun(name: str, char: str, shape: tuple[int, ...]) -> blake2b:
-    """A hash that has seen the first input's kind. To be copied: that is half of what beginning one costs."""
-    return blake2b(_kind(name, char, shape), digest_size=16)
-
-
-def _kind(name: str, char: str, shape: tuple[int, ...]) -> bytes:
-    return f"{name}\0{np.dtype(char).str}\0{shape}\0".encode()
 
 
 @lru_cache(maxsize=1024)

@@ -101,6 +101,7 @@ class Ragged:
             for ticket, inputs in zip(batch, originals, strict=True):
                 ticket.inputs = inputs
         for ticket in batch:
+            ticket.batch = None
             if isinstance(ticket.result, list):
                 ticket.result = [
                     self._cut(self._outputs.get(name, ()), array, ticket.inputs, targets)

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from serinus_runtime.batching import QueueFullError, TooManyRowsError
 from serinus_runtime.cache import ResponseCache
 from serinus_runtime.datatypes import Array
-from serinus_runtime.predictionlog import input_hash
+from serinus_runtime.inputhash import input_hash
 from serinus_runtime.sharedcache import Outputs, SharedCache
 from serinus_runtime.tickets import Answer, Call, Ticket
 

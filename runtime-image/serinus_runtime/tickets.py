@@ -9,6 +9,7 @@ import numpy as np
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine.base import EngineTimeoutError
 from serinus_runtime.ingress.ratelimit import Bucket
+from serinus_runtime.joined import Joined
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], list[Array]]
 
@@ -51,6 +52,10 @@ class Ticket:
         """The best priority that it may ask for."""
         self.bucket: Bucket | None = None
         """What its rows are charged to."""
+        self.batch: Joined | None = None
+        """What it was run with, where each request of that had one row and wanted the same outputs."""
+        self.place = 0
+        """Its row there."""
 
     def done(self) -> None:
         """`result` is there."""
@@ -150,16 +155,20 @@ def run_batch(run: Run, batch: Sequence[Ticket]) -> None:
             name: np.concatenate([ticket.inputs[name] for ticket in batch]) for name in batch[0].inputs
         }
         answers = run(joined, names)
-        rows = sum(ticket.rows for ticket in batch)
+        rows = 0
+        for ticket in batch:
+            rows += ticket.rows
         _check_rows(answers, rows)
+        shared = Joined(names, answers) if rows == len(batch) else None
         at = 0
         for ticket in batch:
-            part = slice(at, at + ticket.rows)
+            end = at + ticket.rows
             if ticket.outputs == names:
-                ticket.result = [answer[part] for answer in answers]
+                ticket.result = [answer[at:end] for answer in answers]
+                ticket.batch, ticket.place = shared, at
             else:
-                ticket.result = [answers[names.index(name)][part] for name in ticket.outputs]
-            at += ticket.rows
+                ticket.result = [answers[names.index(name)][at:end] for name in ticket.outputs]
+            at = end
     except EngineTimeoutError as error:
         for ticket in batch:
             ticket.result = error

@@ -56,6 +56,7 @@ class Exchange:
         "headers",
         "http_10",
         "keep_alive_10",
+        "known_path",
         "method",
         "on_gone",
         "peer",
@@ -77,6 +78,8 @@ class Exchange:
         """The client's network address, where it is not the connection that knows it."""
         self.method = b""
         self.target = b""
+        self.known_path = b""
+        """`path`, where the same head was there before."""
         self.headers: dict[bytes, bytes] = {}
         self.body: bytes = b""
         self.received = 0.0
@@ -98,7 +101,7 @@ class Exchange:
     @property
     def path(self) -> bytes:
         """The target without its query."""
-        return self.target.partition(b"?")[0] if b"?" in self.target else self.target
+        return self.known_path or self.target.partition(b"?")[0]
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
         """Answers; `headers` are whole lines, each ended by CRLF."""

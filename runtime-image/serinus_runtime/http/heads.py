@@ -7,10 +7,11 @@ connection itself. Gateways that put something new into every head (a request id
 
 from __future__ import annotations
 
+from serinus_runtime.fast import HEAD_BYTES, known_head
 from serinus_runtime.http.exchange import Exchange
 
-HEAD_BYTES = 1024
-"""Longer heads are not kept."""
+__all__ = ["HEAD_BYTES", "Head", "Heads"]
+
 _ENTRIES = 512
 _PATIENCE = 4096
 _NEVER_THE_SAME = (b"x-request-id", b"traceparent")
@@ -20,26 +21,28 @@ _NOT_PLAIN = (b"connection", b"transfer-encoding", b"upgrade", b"expect", *_NEVE
 class Head:
     """What the parser made of a head. `headers` is shared by all requests that have it."""
 
-    __slots__ = ("headers", "length", "method", "target")
+    __slots__ = ("headers", "length", "method", "path", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
         self.method = method
         self.target = target
+        self.path = target.partition(b"?")[0]
         self.headers = headers
         self.length = length
 
 
 class Heads:
-    """The heads of one port, bounded; `find` with the bytes before the empty line."""
+    """The heads of one port, bounded."""
 
     def __init__(self, body_bytes: int) -> None:
         self._body_bytes = body_bytes
         self._known: dict[bytes, Head] = {}
         self._patience = _PATIENCE
 
-    def find(self, raw: bytes) -> Head | None:
-        """What `raw` was parsed to before."""
-        return self._known.get(raw)
+    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+        """What the head at the start of `data` was parsed to before, and what comes behind it: a whole body."""
+        found = known_head(data, self._known)
+        return found if found is not None and len(found[1]) == found[0].length else None
 
     def learn(self, raw: bytes, body: int, exchange: Exchange) -> None:
         """`raw` and `body` bytes behind it were parsed to `exchange`. A port learns 4,096 times at most."""

@@ -7,18 +7,21 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
 
 from serinus_runtime import logs
+from serinus_runtime.fast import answer
 from serinus_runtime.http.exchange import JSON, STATUS_LINES, Exchange
 from serinus_runtime.http.heads import HEAD_BYTES, Head
 from serinus_runtime.http.site import Site
 from serinus_runtime.http.streaming import Producer, Stream, Successor
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
+_OK: Final = STATUS_LINES[200]
+_now: Final = time.monotonic
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -124,12 +127,10 @@ class HttpProtocol:
             return
         cut = -1
         if self._current is None and not self._active and not self._parked and self._upgrade_body < 0:
+            if self._writable and (found := self._site.heads.find(data)) is not None:
+                self._repeat(found[0], found[1])
+                return
             cut = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
-            if cut > 0:
-                head = self._site.heads.find(data[:cut])
-                if head is not None and len(data) == cut + 4 + head.length and self._writable:
-                    self._repeat(head, data[cut + 4 :])
-                    return
         self._completed = 0
         try:
             self._feed(data)
@@ -320,8 +321,9 @@ class HttpProtocol:
         """A request whose head is, byte for byte, one that the parser has read before, with its whole body."""
         exchange = Exchange(self._answer, self)
         exchange.method, exchange.target, exchange.headers = head.method, head.target, head.headers
+        exchange.known_path = head.path
         exchange.body = body
-        exchange.received = time.monotonic()
+        exchange.received = _now()
         self.deadline = _NEVER
         self._begin(exchange)
 
@@ -377,19 +379,14 @@ class HttpProtocol:
             headers += b"connection: keep-alive\r\n"
         if not exchange.request_id:
             exchange.request_id = site.request_id(exchange.headers.get(b"x-request-id"))
-        exchange.answer = b"".join(
-            (
-                STATUS_LINES[status],
-                site.headers,
-                b"x-request-id: ",
-                exchange.request_id,
-                b"\r\ncontent-type: ",
-                content_type,
-                b"\r\ncontent-length: %d\r\n" % len(body),
-                headers,
-                b"\r\n",
-                b"" if exchange.method == b"HEAD" else body,
-            )
+        exchange.answer = answer(
+            _OK if status == 200 else STATUS_LINES[status],
+            site.headers,
+            exchange.request_id,
+            content_type,
+            headers,
+            body,
+            exchange.method == b"HEAD",
         )
         exchange.on_gone = None
         if self._active and self._active[0] is exchange:
@@ -524,7 +521,7 @@ class HttpProtocol:
     def _rest(self) -> None:
         """Sets the deadline for a connection that has nothing to do but wait for the next request."""
         if self._current is None and not self._active and self._writable:
-            self.deadline = time.monotonic() + self._site.limits.keep_alive_seconds
+            self.deadline = _now() + self._site.limits.keep_alive_seconds
 
     def _advance(self) -> None:
         """Begins parked requests as far as there is room, and reads on when none is left."""

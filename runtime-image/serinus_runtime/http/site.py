@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from serinus_runtime.fast import numbered
 from serinus_runtime.http.exchange import Application
 from serinus_runtime.http.heads import Heads
 from serinus_runtime.http.limits import Limits
@@ -33,7 +33,7 @@ class Site:
         self.closing = False
         """True: every answer says `Connection: close`."""
         self._common = common_headers
-        self._ids = itertools.count()
+        self._ids = 0
         self._prefix = os.urandom(6).hex().encode() + b"-"
         self._date = 0
         self.headers = b""
@@ -49,7 +49,8 @@ class Site:
         """The client's request id if it is sane, else a new one."""
         if given is not None and _SANE_ID.fullmatch(given):
             return given
-        return self._prefix + b"%x" % next(self._ids)
+        self._ids += 1
+        return numbered(self._prefix, self._ids)
 
     def sweep(self, now: float) -> None:
         """Ends what has been slow for too long, and brings the Date header up to date."""

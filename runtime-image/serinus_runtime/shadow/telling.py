@@ -13,7 +13,8 @@ from serinus_runtime.about import DECISION, About
 from serinus_runtime.datatypes import Array
 from serinus_runtime.drift.columns import Place, flatten, input_places, score_place
 from serinus_runtime.engine import Signature
-from serinus_runtime.predictionlog import REDACTED, Prediction, input_hash
+from serinus_runtime.inputhash import input_hash
+from serinus_runtime.predictionlog import REDACTED, Prediction
 from serinus_runtime.shadow.records import Record, Sample
 
 _VALUES = 256

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serinus_runtime.engine import Signature, TensorSpec
-from serinus_runtime.fast import floats, python_floats, python_times, times
+from serinus_runtime.fast import (
+    answer,
+    floats,
+    known_body,
+    known_head,
+    line,
+    numbered,
+    python_answer,
+    python_floats,
+    python_known_body,
+    python_known_head,
+    python_line,
+    python_numbered,
+)
 from serinus_runtime.fastjson import FastReader
+from serinus_runtime.inputhash import input_hash
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),), batched=True)
 
@@ -76,7 +92,93 @@ def test_bounds_are_kept() -> None:
 @example(1e9, b"id", 429, (10.0, 0.0, 0.0, 0.0, 10.0))
 @example(1e9, b"id", 504, (10.0, 10.5, 0.0, 0.0, 11.0))
 def test_times_are_written_alike(wall: float, request_id: bytes, code: int, moments: tuple[float, ...]) -> None:
-    assert times(wall, request_id, code, *moments) == python_times(wall, request_id, code, *moments)
+    given_to_both = (wall, request_id, code, *moments, 1, "", None, b',"m":1', b"}\n")
+    assert line(*given_to_both) == python_line(*given_to_both)
+
+
+_TYPES = ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d")
+_arrays = st.builds(
+    lambda text, kind, shape: (
+        np.frombuffer(text.ljust(8 * 60, b"\1"), np.uint8)[: np.dtype(kind).itemsize * math.prod(shape)]
+        .view(kind)
+        .reshape(shape)
+    ),
+    st.binary(max_size=480),
+    st.sampled_from(_TYPES),
+    st.lists(st.integers(0, 4), max_size=3).filter(lambda shape: math.prod(shape) <= 60),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(_arrays, st.text(max_size=20), st.integers(1, 10**6))
+@example(np.zeros((1, 30), np.float32), "x", 1)
+@example(np.zeros(4096, np.float32), "x", 1)
+@example(np.zeros((1, 28), np.float32), "", 1)
+@example(np.arange(32, dtype=">f4"), "x", 1)
+@example(np.zeros((4, 4))[:, ::2], "x", 4)
+@example(np.array([["a"]], dtype=object), "x", 1)
+def test_what_was_asked_is_hashed_alike_or_left(array: np.ndarray[Any, Any], name: str, rows: int) -> None:
+    given_to_both = (1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, rows, name, array, b"", b"}\n")
+    written = line(*given_to_both)
+    if written is not None:
+        assert written == python_line(*given_to_both)
+        assert json.loads(written)["input_hash"] == input_hash({name: array})
+
+
+def test_common_arrays_are_hashed_here_and_strings_are_left() -> None:
+    written = line(1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, 2, "x", np.ones((2, 3), np.float32), b',"m":1', b"}\n")
+    assert written is not None
+    assert json.loads(written) == {
+        "time": 1e9 + 5,
+        "request_id": "id",
+        "code": 200,
+        "ms": {"total": 4000.0, "decode": 1000.0, "queue": 1000.0, "infer": 1000.0, "encode": 1000.0},
+        "rows": 2,
+        "input_hash": blake2b(b"x\0<f4\0(2, 3)\0" + np.ones((2, 3), np.float32).tobytes(), digest_size=16).hexdigest(),
+        "m": 1,
+    }
+    for call in (line, python_line):
+        assert call(1e9, b"id", 200, *[1.0] * 5, 1, "x", np.array(["a"], object), b"", b"}\n") is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=40), min_size=6, max_size=6), st.booleans())
+def test_answers_are_put_together_alike(parts: list[bytes], silent: bool) -> None:
+    assert answer(*parts, silent) == python_answer(*parts, silent)
+
+
+@given(st.binary(max_size=20), st.integers(0, 2**64 - 1))
+def test_ids_are_numbered_alike(prefix: bytes, number: int) -> None:
+    assert numbered(prefix, number) == python_numbered(prefix, number)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([b"a", b"b", b"\r\n", b"\r\n\r\n", b"x" * 1000]), max_size=6).map(b"".join))
+def test_heads_are_known_alike(data: bytes) -> None:
+    heads = {b"": 0, b"a": 1, b"ab": 2, b"a\r\nb": 3, b"x" * 1000: 4, b"x" * 1000 + b"a": 5, b"x" * 2000: 6}
+    assert known_head(data, heads) == python_known_head(data, heads)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([b"{", b'"data":', b" ", b"[", b"1", b"2.5", b"-0", b",", b"]", b"}", b"x" * 500]), max_size=10
+    ).map(b"".join)
+)
+@example(b'{"data":[1,2.5]}')
+@example(b'{"data": [1,2.5]}')
+@example(b'{"data":x[1,2.5]}')
+@example(b'{"data":[')
+@example(b'{"data":')
+@example(b"x" * 500 + b'"data": [1,2.5]}')
+def test_forms_are_known_alike(text: bytes) -> None:
+    starts = (b'{"data":', b'{"data": ', b'"data":', b'{"data":x', b"x" * 500 + b'"data":', b"x" * 500 + b'"data": ')
+    forms = {start: (2, start[:1] == b"{", b"}", start) for start in starts}
+    found = known_body(text, forms)
+    if found is not None:
+        assert found == python_known_body(text, forms)
+    if text in (b'{"data":[1,2.5]}', b'{"data": [1,2.5]}'):
+        assert found == (text[: text.index(b"[")], struct.pack("=2d", 1, 2.5))
 
 
 def body(data: list[float], **more: Any) -> bytes:

@@ -115,7 +115,7 @@ def test_models_with_other_types_have_no_fast_way() -> None:
 
 def _exchange(**headers: bytes) -> Exchange:
     exchange = Exchange(lambda *_: None)
-    exchange.method, exchange.target = b"POST", b"/x"
+    exchange.method, exchange.target = b"POST", b"/x?a"
     exchange.headers = {name.replace("_", "-").encode(): value for name, value in headers.items()}
     return exchange
 
@@ -138,9 +138,13 @@ def test_only_plain_heads_are_kept() -> None:
     heads.learn(b"head", 101, _exchange(content_length=b"101"))
     assert len(heads) == 0
     heads.learn(b"head", 5, _exchange(content_length=b"5"))
-    found = heads.find(b"head")
+    for unlike in (b"head", b"head\r\n\r\n", b"head\r\n\r\nhell", b"head\r\n\r\nhello!", b"heads\r\n\r\nhello"):
+        assert heads.find(unlike) is None
+    found = heads.find(b"head\r\n\r\nhello")
     assert found is not None
-    assert (found.method, found.target, found.length) == (b"POST", b"/x", 5)
+    head, text = found
+    assert (head.method, head.target, head.path, head.length) == (b"POST", b"/x?a", b"/x", 5)
+    assert text == b"hello"
 
 
 def test_heads_are_bounded() -> None:

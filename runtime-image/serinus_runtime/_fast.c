@@ -46,9 +46,10 @@ static int scaled(uint64_t digits, int power, double *value)
 #endif
 }
 
-static int is_digit(char letter)
+/* Below, `at` never passes the NUL that Python puts behind its bytes: it is no digit, and no part of a number. */
+static unsigned digit_of(const char *at)
 {
-    return (unsigned)(letter - '0') < 10;
+    return (unsigned)(unsigned char)*at - '0';
 }
 
 /* More than MOST_DIGITS characters from `at` to `end`: does it matter? Zeros at the front do not, nor does a point. */
@@ -58,42 +59,43 @@ static int too_many(const char *at, const char *end)
         at++;
     int seen = 0;
     for (; at < end; at++)
-        seen += is_digit(*at);
+        seen += digit_of(at) < 10;
     return seen > MOST_DIGITS;
 }
 
-static const char *number(const char *at, const char *end, double *value)
+static const char *number(const char *at, double *value)
 {
-    int negative = at < end && *at == '-';
+    int negative = *at == '-';
     at += negative;
     uint64_t digits = 0;
     int power = 0;
+    unsigned next;
     const char *first = at;
-    for (; at < end && is_digit(*at); at++)
-        digits = digits * 10 + (unsigned)(*at - '0');
+    for (; (next = digit_of(at)) < 10; at++)
+        digits = digits * 10 + next;
     if (at == first || (*first == '0' && at - first > 1))
         return NULL;
-    if (at < end && *at == '.') {
+    if (*at == '.') {
         const char *point = at++;
-        for (; at < end && is_digit(*at); at++)
-            digits = digits * 10 + (unsigned)(*at - '0');
+        for (; (next = digit_of(at)) < 10; at++)
+            digits = digits * 10 + next;
         if (at == point + 1 || at - point > 300)
             return NULL;
         power = -(int)(at - point - 1);
-    } else if (negative && digits == 0 && (at >= end || (*at != 'e' && *at != 'E'))) {
+    } else if (negative && digits == 0 && *at != 'e' && *at != 'E') {
         /* The integer -0 is a plain 0 to Python's decoder. */
         return NULL;
     }
     if (at - first > MOST_DIGITS && too_many(first, at))
         return NULL;
-    if (at < end && (*at == 'e' || *at == 'E')) {
+    if (*at == 'e' || *at == 'E') {
         at++;
-        int down = at < end && *at == '-';
-        at += at < end && (*at == '-' || *at == '+');
+        int down = *at == '-';
+        at += *at == '-' || *at == '+';
         int given = 0;
         first = at;
-        for (; at < end && is_digit(*at); at++) {
-            given = given * 10 + (*at - '0');
+        for (; (next = digit_of(at)) < 10; at++) {
+            given = given * 10 + (int)next;
             if (given > 999)
                 return NULL;
         }
@@ -108,9 +110,9 @@ static const char *number(const char *at, const char *end, double *value)
     return at;
 }
 
-static const char *spaces(const char *at, const char *end)
+static const char *spaces(const char *at)
 {
-    while (at < end && *at <= ' ' && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+    while (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')
         at++;
     return at;
 }
@@ -122,12 +124,11 @@ static const char *list(const char *at, const char *end, Py_ssize_t count, int w
         return NULL;
     for (Py_ssize_t index = 0; index < count; index++) {
         double value;
-        at = spaces(at + 1, end);
-        at = number(at, end, &value);
+        at = number(spaces(at + 1), &value);
         if (at == NULL)
             return NULL;
-        at = spaces(at, end);
-        if (at >= end || *at != (index == count - 1 ? ']' : ','))
+        at = spaces(at);
+        if (*at != (index == count - 1 ? ']' : ','))
             return NULL;
         if (wide) {
             memcpy(out, &value, sizeof value);

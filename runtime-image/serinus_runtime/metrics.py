@@ -59,7 +59,8 @@ class Histogram:
                 low = middle + 1
             else:
                 high = middle
-        self._counts[low] += 1
+        counts = self._counts
+        counts[low] = counts[low] + 1
         self._sum += value
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ class Inference(Ticket):
             model.batcher.put(self)
         else:
             cache.ask(self, model.batcher.put)
-        self._metrics.decode.observe(self.enqueued - start)
+        self._metrics.observe_decode(self.enqueued - start)
 
     def _gone(self) -> None:
         self.cancel()
@@ -113,7 +113,7 @@ class Inference(Ticket):
         """Answers with what the batcher found."""
         result, metrics, request, front, model = self.result, self._metrics, self._request, self._front, self._model
         if isinstance(result, list) and request is not None and front is not None and model is not None:
-            metrics.queue.observe(self.started - self.enqueued)
+            metrics.observe_queue(self.started - self.enqueued)
             model.statistics.answered(self.started, self.finished)
             start = _now()
             try:
@@ -126,7 +126,7 @@ class Inference(Ticket):
                 logs.event("error", "an answer could not be encoded", error=repr(error))
                 self._finish(500, b'{"error":"the answer could not be encoded"}')
                 return
-            metrics.encode.observe(_now() - start)
+            metrics.observe_encode(_now() - start)
             self._finish(200, body, headers, content_type)
         elif isinstance(result, CircuitOpenError):
             later = b"retry-after: %d\r\n" % max(1, round(result.retry_after))

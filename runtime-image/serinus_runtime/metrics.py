@@ -102,12 +102,24 @@ class Metrics(Collector):
         self.collect_drift: Callable[[Sequence[str], Sequence[str]], Iterable[Metric]] | None = None
         self._info: dict[str, str] | None = None
         self._infer = self._stages["infer"]
-        self.decode = self._stages["decode"]
-        self.queue = self._stages["queue"]
-        self.encode = self._stages["encode"]
+        self._decode = self._stages["decode"]
+        self._queue = self._stages["queue"]
+        self._encode = self._stages["encode"]
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    def observe_decode(self, seconds: float) -> None:
+        """One request was checked and decoded in `seconds`."""
+        self._decode.observe(seconds)
+
+    def observe_queue(self, seconds: float) -> None:
+        """One request waited for `seconds`."""
+        self._queue.observe(seconds)
+
+    def observe_encode(self, seconds: float) -> None:
+        """One answer was written in `seconds`."""
+        self._encode.observe(seconds)
 
     def answered(self, code: int, seconds: float) -> None:
         """One inference request was answered with `code` after `seconds` in the server."""

@@ -64,7 +64,7 @@ class Account(Turn):
             self._desk.metrics.inflight -= 1
             self._desk.metrics.answered(status, seconds)
             if self._sent:
-                self._desk.metrics.queue.observe(self._sent - self._exchange.received)
+                self._desk.metrics.observe_queue(self._sent - self._exchange.received)
         self._record(status)
 
     def _leave(self) -> None:

@@ -114,6 +114,9 @@ static char *kind(char *out, PyObject *name, const Py_buffer *view)
     if (text == NULL || size > KIND - 300 || view->ndim > 8 || view->itemsize > 8)
         return NULL;
     const char *format = view->format == NULL ? "B" : view->format;
+    /* Only little-endian numbers come here, so that all of these mean what `itemsize` says. */
+    if (format[0] != 0 && strchr("=^@<", format[0]) != NULL)
+        format++;
     if (format[0] == 0 || format[1] != 0)
         return NULL;
     char letter = strchr("bhilq", format[0])   ? 'i'

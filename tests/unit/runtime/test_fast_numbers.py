@@ -137,6 +137,13 @@ def test_common_arrays_are_hashed_here_and_strings_are_left() -> None:
         "input_hash": blake2b(b"x\0<f4\0(2, 3)\0" + np.ones((2, 3), np.float32).tobytes(), digest_size=16).hexdigest(),
         "m": 1,
     }
+    # As raw tensors come: the buffer's format says `<f` or `=f` then.
+    raw = b"x" + np.ones((2, 3), np.float32).tobytes()
+    for array in (
+        np.frombuffer(memoryview(raw)[1:], np.float32).reshape(2, 3),
+        np.frombuffer(raw[1:], np.dtype(np.float32).newbyteorder("<")).reshape(2, 3),
+    ):
+        assert line(1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, 2, "x", array, b',"m":1', b"}\n") == written
     for call in (line, python_line):
         assert call(1e9, b"id", 200, *[1.0] * 5, 1, "x", np.array(["a"], object), b"", b"}\n") is None
 

@@ -72,6 +72,10 @@ bench-grpc:
 bench-overload:
 	@$(STAGE) bench-overload $(PYTHON_ENV) -m bench.runtime.overload
 
+.PHONY: bench-joiner
+bench-joiner:
+	@$(STAGE) bench-joiner $(PYTHON_ENV) -m bench.joiner
+
 .PHONY: bench-verdicts
 bench-verdicts:
 	@$(STAGE) bench-verdicts $(PYTHON_ENV) -m bench.verdicts

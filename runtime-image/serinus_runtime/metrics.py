@@ -85,6 +85,9 @@ class Metrics(Collector):
         self._codes: dict[int, int] = {200: 0}
         self._slow = 0
         self._duration = Histogram((*_DURATION_EDGES, slo_latency))
+        self._mirroring = False
+        self._aside: tuple[dict[int, int], Histogram, int] = ({}, Histogram((*_DURATION_EDGES, slo_latency)), 0)
+        """Counts of the other kind: of copies, or, while there are copies, of users' requests."""
         self._batch = Histogram((*(float(1 << n) for n in range(max_batch.bit_length())), float(max_batch)))
         self._stages = {stage: Histogram(_STAGE_EDGES) for stage in STAGES}
         self.rejected: dict[str, int] = dict.fromkeys(REJECTIONS, 0)
@@ -121,6 +124,13 @@ class Metrics(Collector):
         """One answer was written in `seconds`."""
         self._encode.observe(seconds)
 
+    def mirroring(self, on: bool) -> None:
+        """While `on`, requests are copies that no user waits for: they are counted apart. Costs a request nothing."""
+        if on != self._mirroring:
+            self._mirroring = on
+            now = (self._codes, self._duration, self._slow)
+            (self._codes, self._duration, self._slow), self._aside = self._aside, now
+
     def answered(self, code: int, seconds: float) -> None:
         """One inference request was answered with `code` after `seconds` in the server."""
         self._codes[code] = self._codes.get(code, 0) + 1
@@ -154,16 +164,25 @@ class Metrics(Collector):
         families = Families(names, values)
         counter, gauge = families.counter, families.gauge
 
-        codes = ((str(code), count) for code, count in self._codes.items())
+        here = (self._codes, self._duration, self._slow)
+        (codes_of_users, duration_of_users, slow), (copies, _, _) = (
+            (self._aside, here) if self._mirroring else (here, self._aside)
+        )
+        codes = ((str(code), count) for code, count in codes_of_users.items())
         yield counter("serinus_requests", "Inference requests answered, by HTTP code", "code", codes)
-        yield counter("serinus_slow_requests", "Counted requests that took longer than the SLO", "", [("", self._slow)])
+        yield counter("serinus_slow_requests", "Counted requests that took longer than the SLO", "", [("", slow)])
+        if copies:
+            yield counter(
+                "serinus_mirrored_requests", "Copies of requests answered in a shadow, by HTTP code; no user waits",
+                "code", ((str(code), count) for code, count in copies.items()),
+            )  # fmt: skip
         yield counter(
             "serinus_rejected", "Inference requests refused, by reason", "reason", tuple(self.rejected.items())
         )
         duration = HistogramMetricFamily(
             "serinus_request_duration_seconds", "Time in the server, of 2xx and 5xx answers", labels=names
         )
-        self._duration.add_to(duration, values)
+        duration_of_users.add_to(duration, values)
         yield duration
         sizes = HistogramMetricFamily("serinus_batch_size", "Rows per batch", labels=names)
         self._batch.add_to(sizes, values)

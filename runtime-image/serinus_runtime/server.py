@@ -181,7 +181,7 @@ class Server:
             self.state.predictions = log
             self.metrics.predictions = lambda: {"written": log.written, "dropped": log.lost}
             beside.record(log)
-        self._tap = open_tap(config, self.state, None, About())
+        self._tap = open_tap(config, self.state, self.metrics, None, About())
         self.state.tracing = tracing = self._extras.tracing(config, digest)
         if tracing is not None:
             self.metrics.collect_more.append(tracing.collect)

@@ -126,7 +126,7 @@ class Serving:
         engine, runner = loaded.engine, self._runner
         state.cache, state.tracing, state.predictions = self._cache, self._tracing, self._log
         state.tap = None
-        self._tap = open_tap(config, state, loaded.signature, loaded.about, engine.prepared)
+        self._tap = open_tap(config, state, self._metrics, loaded.signature, loaded.about, engine.prepared)
         state.alive = lambda: runner.alive() and engine.alive()
         state.engine_ready = engine.ready
         self._extras.use(self._circuit)

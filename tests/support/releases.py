@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import fraud.store as store
 from cluster import ClusterInfo
 from cluster.commands import output
 from fraud.records import Record, read
-from fraud.train import Built
+from fraud.train import VERSIONS, Built
 from support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +175,12 @@ class Release:
     def apply(self, version: str, **changes: Any) -> None:
         """Applies a version's manifest with short steps; `changes` replaces fields of spec."""
         namespace, gateway = self.cluster.gateway
-        document = yaml.safe_load(store.model_deployment(self.models[version], gateway, namespace))
+        built = self.models[version]
+        # Versions that only tests have are written as the demo's second.
+        written = built if version in VERSIONS else replace(built, version="v2")
+        document = yaml.safe_load(store.model_deployment(written, gateway, namespace))
+        model = document["spec"]["model"]
+        model |= {"version": version, "uri": model["uri"].replace(f"/{written.version}/", f"/{version}/")}
         document["metadata"]["namespace"] = self.namespace
         spec = document["spec"]
         spec["model"]["uri"] = spec["model"]["uri"].replace(f".{store.NAMESPACE}.svc", f".{self.namespace}.svc")

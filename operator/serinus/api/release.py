@@ -13,6 +13,7 @@ from serinus.api.analysis import Analysis
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
 from serinus.api.notifications import Notification
+from serinus.api.shadow import Shadow
 from serinus.api.smoke import SmokeTest
 from serinus.api.steps import WEIGHTS, Step, StepKind
 from serinus.api.sticky import MAX_SHARES, Sticky
@@ -24,6 +25,7 @@ from serinus.api.windows import Window
 class Strategy(StrEnum):
     CANARY = "Canary"
     BLUE_GREEN = "BlueGreen"
+    SHADOW = "Shadow"
 
 
 _BETWEEN_1S_AND_1W = (
@@ -33,15 +35,19 @@ _BETWEEN_1S_AND_1W = (
 
 
 SMOKE_FIRST = "the smoke test comes before everything else, and once: make it the first step, or write smokeTest"
+_TWO_SHADOWS = "release.shadow is short for a shadow before all steps: write one or the other"
 
 
 class Release(ApiModel):
     """How a new revision replaces the live one."""
 
     strategy: Strategy = Strategy.CANARY
-    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready."""
+    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready. Shadow: first a shadow,
+    then the canary's steps."""
     steps: Annotated[list[Step], Field(max_length=20)] | None = None
     """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
+    shadow: Shadow | None = None
+    """A shadow before the first of the steps."""
     sticky: Sticky | None = None
     """Users stay with their version for as long as the release lasts, instead of being drawn for each request."""
     smoke_test: SmokeTest | None = None
@@ -92,6 +98,11 @@ class Release(ApiModel):
             field_path=".steps",
         ),
         Cel(
+            "!has(self.shadow) || !has(self.steps) || !self.steps.exists(s, has(s.shadow))",
+            _TWO_SHADOWS,
+            field_path=".shadow",
+        ),
+        Cel(
             "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
             "BlueGreen moves all users at once: remove sticky, or choose a strategy with weights",
             field_path=".sticky",
@@ -118,11 +129,19 @@ class Release(ApiModel):
         tests = [number for number, step in enumerate(self.steps or ()) if step.kind is StepKind.SMOKE_TEST]
         if tests not in ([], [0]) or (tests and self.smoke_test is not None):
             raise PydanticCustomError("steps", SMOKE_FIRST)
+        if self.shadow is not None and any(step.shadow is not None for step in self.steps or ()):
+            raise PydanticCustomError("shadow", _TWO_SHADOWS)
         return self
 
     def plan_steps(self) -> tuple[Step, ...]:
         """The steps in force, in order: what is declared, or what the strategy brings along."""
-        first = () if self.smoke_test is None else (Step(smoke_test=self.smoke_test),)
-        if self.strategy is Strategy.BLUE_GREEN:
-            return first
-        return first + (tuple(self.steps) if self.steps is not None else WEIGHTS)
+        steps: tuple[Step, ...] = () if self.strategy is Strategy.BLUE_GREEN else WEIGHTS
+        if self.steps is not None:
+            steps = tuple(self.steps)
+        if self.smoke_test is not None:
+            steps = (Step(smoke_test=self.smoke_test), *steps)
+        declared = any(step.shadow is not None for step in steps)
+        if self.shadow is not None or (self.strategy is Strategy.SHADOW and not declared):
+            tested = int(bool(steps) and steps[0].kind is StepKind.SMOKE_TEST)
+            steps = (*steps[:tested], Step(shadow=self.shadow or Shadow()), *steps[tested:])
+        return steps

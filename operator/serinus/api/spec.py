@@ -193,6 +193,11 @@ class ModelDeploymentSpec(ApiModel):
             field_path=".release.steps",
         ),
         Cel(
+            "!has(self.release) || !has(self.release.shadow) || has(self.route)",
+            "requests are mirrored by a Gateway route: add route.parentRefs, or remove release.shadow",
+            field_path=".release.shadow",
+        ),
+        Cel(
             "!has(self.release) || !has(self.release.sticky) || has(self.route)",
             "users are told apart by a Gateway route: add route.parentRefs, or remove release.sticky",
             field_path=".release.sticky",

@@ -25,6 +25,7 @@ class Phase(StrEnum):
     WAITING = "Waiting"
     STARTING = "Starting"
     TESTING = "Testing"
+    SHADOWING = "Shadowing"
     CANARY = "Canary"
     PROMOTING = "Promoting"
     ROLLING_BACK = "RollingBack"
@@ -155,6 +156,61 @@ class Watch(ApiModel):
     tests_lately: Annotated[dict[str, Capital], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
 
 
+class Unpaired(ApiModel):
+    """Predictions without a partner, by reason."""
+
+    not_mirrored: int = 0
+    """Only the live version told of them: they were not mirrored, or the copy was lost."""
+    candidate_only: int = 0
+    duplicate: int = 0
+    """The gateway tried again."""
+    evicted: int = 0
+    """Too many waited for their partners."""
+    lost: int = 0
+    """A pod's ring was overrun before it was read."""
+
+
+class ShadowStatus(ApiModel):
+    """What a shadow step has found: both versions' answers to the same requests."""
+
+    step: int = 0
+    """Index of the step."""
+    since: datetime | None = None
+    """When the gateway confirmed the mirror: the duration starts here."""
+    refused_since: datetime | None = None
+    """Since when a gateway refuses the route with the mirror."""
+    pairs: int = 0
+    """Requests that both answered, however."""
+    compared: int = 0
+    """Pairs whose answers could be compared."""
+    disagreements: int = 0
+    disagreement: str | None = None
+    """Share of the pairs that could be compared."""
+    candidate_errors: int = 0
+    """Pairs in which the candidate failed."""
+    live_errors: int = 0
+    incomparable: int = 0
+    """Pairs whose answers have nothing in common that could be compared."""
+    unpaired: Unpaired = Unpaired()
+    psi: float | None = None
+    """Population stability index of the scores, candidate against live."""
+    ks: float | None = None
+    input_psi: float | None = None
+    """Of the column that is farthest apart."""
+    input_ks: float | None = None
+    latency_ratio: float | None = None
+    paired_at: datetime | None = None
+    """When the number of pairs last grew."""
+    tests: Annotated[dict[str, Capital], Field(max_length=4, json_schema_extra=_ATOMIC)] = {}
+    """Sequential tests, by name."""
+    above: Annotated[dict[str, int], Field(max_length=8, json_schema_extra=_ATOMIC)] = {}
+    """By figure, looks in a row at which it was above its limit."""
+    joiner: str | None = None
+    """Service whose port 8082 answers /report with everything, while the step lasts."""
+    message: str | None = None
+    """All of it as a sentence."""
+
+
 class ReleaseStatus(ApiModel):
     """The release under way; everything needed to resume it."""
 
@@ -183,6 +239,8 @@ class ReleaseStatus(ApiModel):
     """Since when the step holds for want of evidence."""
     inconclusive: bool = False
     """It has held so for longer than spec.release.analysis.inconclusive.after."""
+    shadow: ShadowStatus | None = None
+    """What the last shadow step found."""
     served: int = 0
     """Users' requests the candidate answered in the whole release."""
     reason: str | None = None
@@ -271,6 +329,8 @@ class ReleaseRecord(ApiModel):
     smoke_test: str | None = None
     """What the smoke test found, as a sentence."""
     evidence: str | None = None
+    shadow: ShadowStatus | None = None
+    """What its shadow found."""
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened, the oldest first; of the last five releases only."""
 

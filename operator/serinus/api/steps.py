@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
+from serinus.api.shadow import Shadow
 from serinus.api.smoke import SmokeTest
 from serinus.api.units import Duration, Limits
 
@@ -18,11 +19,14 @@ class StepKind(StrEnum):
     """What a step does, named after the field that chooses it."""
 
     SMOKE_TEST = "smokeTest"
+    SHADOW = "shadow"
     WEIGHT = "weight"
 
 
 _KINDS = " or ".join(StepKind)
 _ONE_KIND = f"each step is one of: {_KINDS}. Write one of them, and another step for another"
+
+_NOT_IN_SHADOW = "a shadow has shadow.duration and shadow.minPairs: write them in place of hold and minRequests"
 
 
 class Step(ApiModel):
@@ -30,6 +34,8 @@ class Step(ApiModel):
 
     smoke_test: SmokeTest | None = None
     """Requests to the candidate's own pods, before any user: the first step."""
+    shadow: Shadow | None = None
+    """Mirror users' requests to the candidate and compare what both answer."""
     weight: Annotated[int, Field(ge=1, le=100)] | None = None
     """Percent of the users' requests that the candidate serves, 1 to 100, without a percent sign."""
     hold: Annotated[Duration, Limits(Duration, "<=", "52w", "write 52w or less")] = Duration("10m")
@@ -38,12 +44,17 @@ class Step(ApiModel):
     """Requests the candidate must have answered at this weight before it may pass."""
     approval: bool = False
     """Wait here, once all else speaks for it, until somebody approves (annotation `serving.serinus.dev/approve`)."""
-    rules = (Cel(f"[{', '.join(f'has(self.{kind})' for kind in StepKind)}].filter(x, x).size() == 1", _ONE_KIND),)
+    rules = (
+        Cel(f"[{', '.join(f'has(self.{kind})' for kind in StepKind)}].filter(x, x).size() == 1", _ONE_KIND),
+        Cel("!has(self.shadow) || !(has(self.hold) || has(self.minRequests))", _NOT_IN_SHADOW, field_path=".shadow"),
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if sum(getattr(self, _attribute(kind)) is not None for kind in StepKind) != 1:
             raise PydanticCustomError("step", _ONE_KIND)
+        if self.shadow is not None and not self.model_fields_set.isdisjoint({"hold", "min_requests"}):
+            raise PydanticCustomError("step", _NOT_IN_SHADOW)
         return self
 
     @property
@@ -56,13 +67,18 @@ class Step(ApiModel):
         return self.weight or 0
 
     @property
+    def load(self) -> int:
+        """Percent of the users' requests that the candidate needs pods for, seen or unseen."""
+        return self.shadow.percent if self.shadow is not None else self.share
+
+    @property
     def needs_live(self) -> bool:
         """Compares with a live revision, or takes requests from it: the first release of all has no such step."""
-        return self.kind is StepKind.WEIGHT
+        return self.kind in (StepKind.WEIGHT, StepKind.SHADOW)
 
     @property
     def needs_route(self) -> bool:
-        return self.kind is StepKind.WEIGHT
+        return self.kind in (StepKind.WEIGHT, StepKind.SHADOW)
 
 
 def _attribute(kind: StepKind) -> str:

@@ -57,6 +57,36 @@ _ADVICE = {
         "compare serinus_stage_duration_seconds of both revisions: queue (too few pods), infer (a slower model), "
         "decode and encode (larger inputs)",
     ),
+    "Disagreement": (
+        "the candidate's answers differ from the live version's on more requests than shadow.maxDisagreement allows",
+        "read the worst 20 in the joiner's /report while the shadow lasts (docs/shadow.md); where the difference is "
+        "meant, raise maxDisagreement",
+    ),
+    "ScoresShifted": (
+        "the candidate's scores are distributed otherwise than the live version's on the same requests",
+        "compare calibration and thresholds of both versions; where the shift is meant, raise shadow.maxPsi or maxKs",
+    ),
+    "InputsDiffer": (
+        "both versions read the same requests and found other values in a column: swapped or renamed columns",
+        "compare `features` in both model.json, and look at the columns in the joiner's /report",
+    ),
+    "ErrorsInShadow": (
+        "the candidate failed on mirrored requests that the live version answered",
+        "read the pod's log; 429 means that it has too few pods for the mirrored share",
+    ),
+    "SlowerInShadow": (
+        "the candidate's p95 in the server is above shadow.maxLatencyRatio times the live version's",
+        "compare serinus_stage_duration_seconds of both revisions; few requests make smaller batches",
+    ),
+    "MirrorRefused": (
+        "the gateway does not know RequestMirror, or not with a percentage",
+        "read the route's conditions; use a gateway that supports it, or remove the shadow",
+    ),
+    "NoPairs": (
+        "no request was seen by both versions: no traffic, no joiner, or pods that it cannot read",
+        "run `kubectl get pods -l serving.serinus.dev/shadow` and read the joiner's log; network policies must let it "
+        "reach port 8082 of the pods",
+    ),
     "EvidenceMissing": (
         "Prometheus does not answer, or has no data of these pods",
         "see serinus_operator_prometheus_up and the target list of Prometheus; the weights wait meanwhile",

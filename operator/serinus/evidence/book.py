@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from serinus.api.status import Counts
 from serinus.evidence.counters import Ledger, Owner, Pod, Snapshot, by_revision, increase
+from serinus.evidence.mirrored import ShadowBook
 from serinus.release.observed import Evidence, Rates
 
 Mark = Mapping[Pod, Counts]
@@ -18,6 +19,7 @@ class Book:
         self._ledger = Ledger()
         self._marks: dict[Owner, Mark] = {}
         self._rates: dict[Owner, dict[str, Rates]] = {}
+        self._shadows = ShadowBook()
         self._own: dict[str, Mapping[tuple[str, str, str], float] | str] = {}
         self._problem: str | None = Evidence().message
         self._scraped: dict[Owner, dict[str, int]] = {}
@@ -25,6 +27,7 @@ class Book:
     def take(self, snapshot: Snapshot) -> None:
         """Takes a snapshot in."""
         self._ledger.add(snapshot)
+        self._shadows.take(snapshot.shadow, snapshot.time)
         values: dict[tuple[str, str, str], dict[str, float]] = {}
         for name, by_owner in snapshot.rates.items():
             for owner, value in by_owner.items():
@@ -55,18 +58,20 @@ class Book:
             blocks.setdefault(revision, ())
             if counts.requests > 0:
                 blocks[revision] += (counts,)
+        shadows = self._shadows.read(owner)
         own = {query: _of(owner, answer) for query, answer in self._own.items()}
-        return Evidence(
-            True, "", by_revision(fresh), blocks, self._rates.get(owner, {}), own, self._scraped.get(owner, {})
-        ), pods
+        rates, scraped = self._rates.get(owner, {}), self._scraped.get(owner, {})
+        return Evidence(True, "", by_revision(fresh), blocks, rates, own, scraped, shadows), pods
 
     def settle(self, owner: Owner, mark: Mark) -> None:
         """What `mark` covers is part of a stored decision now."""
         self._marks[owner] = mark
+        self._shadows.settle(owner)
 
     def forget(self, owner: Owner) -> None:
         """Drops a deleted ModelDeployment."""
         self._marks.pop(owner, None)
+        self._shadows.forget(owner)
 
 
 def scraped(snapshot: Snapshot) -> dict[Owner, dict[str, int]]:

@@ -13,12 +13,15 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
+from serinus.evidence import mirrored
 from serinus.evidence.counters import Snapshot
 from serinus.evidence.queries import COUNTERS, RATES
 
 K = TypeVar("K")
 OWNER_LABELS = ("model_namespace", "model_deployment", "revision")
 SERIES_LABELS = (*OWNER_LABELS, "instance")
+QUERIES = (*COUNTERS.values(), *RATES.values(), mirrored.COUNTS, mirrored.FIGURES)
+"""All that is asked in a tick, however many releases there are."""
 MOST_OWN = 200
 """Different queries of users that are asked per tick."""
 
@@ -56,10 +59,11 @@ class Prometheus:
         users = list(dict.fromkeys(own))
         try:
             async with asyncio.timeout(2 * self._timeout + 1):
-                answers = await asyncio.gather(*(ask(query) for query in (*COUNTERS.values(), *RATES.values())))
+                answers = await asyncio.gather(*(ask(query) for query in QUERIES))
         except TimeoutError as error:
             raise PrometheusUnavailable(f"Prometheus at {self._url} did not answer in {self._timeout:g} s") from error
-        by_name = dict(zip(names, answers, strict=True))
+        *plain, counts, figures = answers
+        by_name = dict(zip(names, plain, strict=True))
         try:
             async with asyncio.timeout(2 * self._timeout + 1):
                 mine = await asyncio.gather(*(ask(query) for query in users[:MOST_OWN]), return_exceptions=True)
@@ -74,6 +78,7 @@ class Prometheus:
             {name: _series(by_name[name], _series_key) for name in COUNTERS},
             {name: _series(by_name[name], _owner_key) for name in RATES},
             found,
+            _shadow(counts, figures),
         )
 
     def _query(self, query: str, at: float) -> list[dict[str, Any]]:
@@ -121,6 +126,17 @@ def _series(answer: list[dict[str, Any]], key: Callable[[Mapping[str, str]], K])
         if value == value and value not in (float("inf"), float("-inf")):
             found[key(entry.get("metric", {}))] = value
     return found
+
+
+def _shadow(counts: list[dict[str, Any]], figures: list[dict[str, Any]]) -> mirrored.ShadowSnapshot:
+    """What joiners told, by owner."""
+    by_owner: dict[tuple[str, str, str], dict[str, float]] = {}
+    told = _series(figures, lambda labels: (_owner_key(labels), mirrored.figure(labels)))
+    for (owner, name), value in told.items():
+        by_owner.setdefault(owner, {})[name] = value
+    return mirrored.ShadowSnapshot(
+        _series(counts, lambda labels: (_series_key(labels), mirrored.count(labels))), by_owner
+    )
 
 
 def _own(answer: list[dict[str, Any]] | BaseException) -> dict[tuple[str, str, str], float] | str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from serinus.api.status import Counts
+from serinus.evidence.mirrored import ShadowSnapshot
 
 K = TypeVar("K")
 Owner = tuple[str, str]
@@ -31,6 +32,8 @@ class Snapshot:
     """Values by field of Rates, then by namespace, ModelDeployment and revision."""
     own: Mapping[str, Mapping[tuple[str, str, str], float] | str] = field(default_factory=dict)
     """Answers to users' own PromQL by query: values likewise, or why there are none."""
+    shadow: ShadowSnapshot = field(default_factory=ShadowSnapshot)
+    """What joiners told."""
 
 
 class Ledger:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serinus.api import GROUP
+from serinus.release.phases.shadowing import JOINER
 
 MANAGER = "serinus"
 """Field manager of every server-side apply."""
@@ -19,6 +20,16 @@ REVISION_LENGTH = 10
 def child(deployment: str, revision: str) -> str:
     """Name of a revision's Deployment, Service, autoscaler and ControllerRevision."""
     return f"{deployment}-{revision}"
+
+
+def joiner(deployment: str) -> str:
+    """Name of a shadow's joiner, and of the Service before it: pods admit its address to their predictions."""
+    return f"{deployment}{JOINER}"
+
+
+def tap(deployment: str) -> str:
+    """Name of the Service that has the addresses of all pods, for a shadow's joiner."""
+    return f"{deployment}-shadow-tap"
 
 
 def revision_in(deployment: str, name: str) -> str | None:

@@ -86,11 +86,28 @@ def _route_state(deployment: str, route: Object | None) -> RouteState:
     wanted = len(route["spec"].get("parentRefs", []))
     if len(parents) < wanted:
         return RouteState(weights, False, f"{len(parents)} of {wanted} gateways have answered; does the Gateway exist?")
+    mirrored = _mirrored(deployment, route["spec"].get("rules", []))
     for parent in parents:
         problem = _parent_problem(parent, generation)
         if problem:
-            return RouteState(weights, False, problem)
-    return RouteState(weights, True)
+            return RouteState(weights, False, problem, mirrored, _refused(parent, generation))
+    return RouteState(weights, True, "", mirrored)
+
+
+def _mirrored(deployment: str, rules: Iterable[Object]) -> str | None:
+    for rule in rules:
+        for each in rule.get("filters", []):
+            if each.get("type") == "RequestMirror":
+                return names.revision_in(deployment, each["requestMirror"]["backendRef"]["name"])
+    return None
+
+
+def _refused(parent: Mapping[str, Any], generation: int) -> bool:
+    return any(
+        condition["status"] == "False" and condition.get("observedGeneration", 0) >= generation
+        for condition in parent.get("conditions", [])
+        if condition["type"] in ("Accepted", "ResolvedRefs")
+    )
 
 
 def _weights(deployment: str, rules: Iterable[Object]) -> dict[str, int]:

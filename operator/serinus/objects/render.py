@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from serinus.objects import names, traffic, workload
+from serinus.objects import names, shadow, traffic, workload
 from serinus.objects.context import Context, Object
 from serinus.objects.read import Children, owns_replicas, revision_number
 from serinus.release.observed import Plan
@@ -54,6 +54,8 @@ def render(context: Context, plan: Plan, children: Children, history: Iterable[s
         apply.append(traffic.disruption_budget(context))
         if context.settings.pod_monitors:
             apply.append(traffic.pod_monitor(context))
+    if plan.mirror:
+        apply += shadow.joiner(context, plan.mirror)
     if plan.stable:
         apply.append(workload.service(context, context.name, plan.stable))
     if context.spec.route and plan.weights:

@@ -46,7 +46,8 @@ def http_route(context: Context, plan: Plan) -> Object:
     }
     ways = [(route.path, SERVICE_PORT), *([(GRPC_PATH, GRPC_PORT)] if route.path == "/" else [])]
     for path, port in ways:
-        spec["rules"].append(_rule(path, [], _backends(context, plan, port, route.path)))
+        rule = _rule(path, [], _backends(context, plan, port, route.path))
+        spec["rules"].append(_mirrored(context, plan, port, rule))
     for pin in plan.pins:
         users = [header_matches(match) for match in pin.match]
         for path, port in ways:
@@ -54,7 +55,9 @@ def http_route(context: Context, plan: Plan) -> Object:
     for revision, sign, is_cookie in recognised(plan.sticky) if plan.sticky else ():
         users = [header_matches(None, cookies=[sign]) if is_cookie else header_matches(None, headers=[sign])]
         for path, port in ways:
-            spec["rules"].append(_rule(path, users, [_backend(context, revision, port, 100)]))
+            rule = _rule(path, users, [_backend(context, revision, port, 100)])
+            ours = plan.mirror is not None and revision == plan.mirror.live
+            spec["rules"].append(_mirrored(context, plan, port, rule) if ours else rule)
     if route.timeout is not None:
         for rule in spec["rules"]:
             rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
@@ -72,6 +75,16 @@ def _rule(path: str, users: Sequence[list[Object]], backends: list[Object]) -> O
     """Requests below a path, of these users only if any are given."""
     at: Object = {"path": {"type": "PathPrefix", "value": path}}
     return {"matches": [{**at, "headers": headers} for headers in users] or [at], "backendRefs": backends}
+
+
+def _mirrored(context: Context, plan: Plan, port: int, rule: Object) -> Object:
+    """A rule that sends a share of its requests to the candidate of a shadow as well."""
+    if plan.mirror is None:
+        return rule
+    backend = _backend(context, plan.mirror.candidate, port, 0)
+    del backend["weight"]
+    mirror = {"backendRef": backend, "percent": plan.mirror.shadow.percent}
+    return {**rule, "filters": [{"type": "RequestMirror", "requestMirror": mirror}]}
 
 
 def _backends(context: Context, plan: Plan, port: int, cookie_path: str) -> list[Object]:

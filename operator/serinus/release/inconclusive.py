@@ -7,7 +7,18 @@ from serinus.release.draft import Draft
 from serinus.release.transitions import roll_back
 
 WITHOUT_EVIDENCE = frozenset(
-    {"EvidenceMissing", "EvidencePartial", "EvidenceStale", "NoRequests", "TooFewRequests", "MetricMissing"}
+    {
+        "EvidenceMissing",
+        "EvidencePartial",
+        "EvidenceStale",
+        "NoRequests",
+        "TooFewRequests",
+        "MetricMissing",
+        "NoPairs",
+        "TooFewPairs",
+        "NothingToCompare",
+        "FigureMissing",
+    }
 )
 """Reasons to hold that more time alone may never end."""
 STALE = 60.0

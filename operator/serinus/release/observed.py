@@ -8,6 +8,7 @@ from datetime import datetime
 
 from serinus.api.matching import Match
 from serinus.api.notifications import Notification
+from serinus.api.shadow import Shadow
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Counts, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
@@ -44,6 +45,10 @@ class RouteState:
     """Every gateway accepted and resolved the stored generation of the route."""
     message: str = ""
     """Why it is not accepted."""
+    mirrored: str | None = None
+    """The revision that the stored route mirrors requests to."""
+    refused: bool = False
+    """A gateway has seen the stored generation, and refuses it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,20 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """What a joiner told since the last decision, and how far apart it finds the two revisions."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Pairs: agreed, disagreed, candidate_failed, live_failed, both_failed, incomparable."""
+    unpaired: Mapping[str, int] = field(default_factory=dict)
+    """Predictions without a partner: live_only, candidate_only, duplicate, evicted, lost."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """psi, ks, input_psi, input_ks, latency_ratio; those that are known."""
+    pods: Mapping[str, int] = field(default_factory=dict)
+    """Pods that it reads: live, candidate."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What Prometheus said since the last decision."""
 
@@ -85,6 +104,8 @@ class Evidence:
     """Answers to users' own PromQL: values by revision, or why there are none, by query."""
     scraped: Mapping[str, int] | None = None
     """Pods that Prometheus has series of, by revision; None where nobody knows."""
+    shadows: Mapping[str, Mirrored] = field(default_factory=dict)
+    """What joiners told, by the candidate's revision."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,15 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """Copies of users' requests for a candidate, and a joiner that compares the answers."""
+
+    live: str
+    candidate: str
+    shadow: Shadow
+
+
+@dataclass(frozen=True)
 class Plan:
     """What should exist in the cluster."""
 
@@ -141,6 +171,8 @@ class Plan:
     """Rules of the route that come before the weights, the first one first."""
     sticky: Split | None = None
     """Who of the users behind the weights stays where; None draws for each request."""
+    mirror: Mirror | None = None
+    """While a shadow lasts."""
 
 
 @dataclass(frozen=True)

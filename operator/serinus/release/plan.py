@@ -6,7 +6,7 @@ from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.release.capacity import floor_for
 from serinus.release.flags import floors as floors_of_flags
 from serinus.release.flags import resolve
-from serinus.release.observed import Input, Pin, Plan, RevisionPlan
+from serinus.release.observed import Input, Mirror, Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
 from serinus.release.sticky import Split, split
@@ -46,7 +46,17 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
         keep=frozenset(floors) - frozenset(known),
         pins=tuple(Pin(each.revision, tuple(each.flag.match)) for each in flags if each.ready and each.revision),
         sticky=_sticky(given, status),
+        mirror=_mirror(given, status),
     )
+
+
+def _mirror(given: Input, status: ModelDeploymentStatus) -> Mirror | None:
+    release, live = status.release, status.live
+    if release is None or live is None or release.phase is not Phase.SHADOWING:
+        return None
+    steps = given.spec.release.plan_steps()
+    shadow = steps[release.step].shadow if release.step < len(steps) else None
+    return Mirror(live.revision, release.revision, shadow) if shadow is not None else None
 
 
 def _sticky(given: Input, status: ModelDeploymentStatus) -> Split | None:

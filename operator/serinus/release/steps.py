@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from serinus.api.status import Phase
 from serinus.api.steps import Step, StepKind
 
-PHASE_OF: Mapping[StepKind, Phase] = {StepKind.SMOKE_TEST: Phase.TESTING, StepKind.WEIGHT: Phase.CANARY}
+PHASE_OF: Mapping[StepKind, Phase] = {
+    StepKind.SMOKE_TEST: Phase.TESTING,
+    StepKind.SHADOW: Phase.SHADOWING,
+    StepKind.WEIGHT: Phase.CANARY,
+}
 """The phase of a release while a step of this kind is under way."""
 STEP_PHASES = frozenset(PHASE_OF.values())
 
 
 def upcoming_share(steps: Sequence[Step], index: int) -> int:
-    """Percent of the users' requests that the candidate gets first, from step `index` on; 100 at the end."""
-    return next((step.share for step in steps[index:] if step.share), 100)
+    """Percent of the users' requests that the candidate needs pods for next, from step `index` on; 100 at the end."""
+    return next((step.load for step in steps[index:] if step.load), 100)

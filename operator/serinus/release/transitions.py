@@ -114,6 +114,7 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         requests=release.served,
         smoke_test=release.smoke_test.message if release.smoke_test else None,
         evidence=release.evidence,
+        shadow=release.shadow.model_copy(update={"tests": {}, "above": {}, "joiner": None}) if release.shadow else None,
     )
     draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])
     inform(draft, entry)

@@ -16,12 +16,14 @@ from serinus_runtime.datatypes import Array
 from serinus_runtime.http import Exchange
 from serinus_runtime.predictionlog import REDACTED, Prediction
 from serinus_runtime.shadow.admission import Admission
-from serinus_runtime.shadow.records import ALL, CONTENT_TYPE, Page, Record, Sample, place
+from serinus_runtime.shadow.records import ALL, CONTENT_TYPE, Page, Sample, Told, place
 from serinus_runtime.shadow.tap import Tap
 from serinus_runtime.shadow.telling import Teller, Wanted, tensor
 
 _SAMPLES = 16
 """Samples of one page, those with the smallest places: preprocessing runs once more for each."""
+COPIES_SECONDS = 2.0
+"""For how long after a joiner's last word requests count as copies: a shadow that ends must blind nobody."""
 Prepare = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -29,14 +31,24 @@ class TapFront:
     """Answers pages of the tap in msgpack to those whom `admission` lets in.
 
     Args:
+        mirroring: told whether this pod's requests are copies: while a joiner names its revision the candidate.
         prepare: what preprocessing makes of inputs; runs on a thread of its own, for samples only.
     """
 
-    def __init__(self, tap: Tap, teller: Teller, admission: Admission, prepare: Prepare | None = None) -> None:
+    def __init__(
+        self,
+        tap: Tap,
+        teller: Teller,
+        admission: Admission,
+        prepare: Prepare | None = None,
+        mirroring: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._tap = tap
         self._teller = teller
         self._admission = admission
         self._prepare = prepare
+        self._mirroring = mirroring
+        self._copies_until = 0.0
         self._encoder = msgspec.msgpack.Encoder()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: ThreadPoolExecutor | None = None
@@ -59,6 +71,9 @@ class TapFront:
     def sweep(self, now: float) -> None:
         """Called about once a second."""
         self._tap.sweep(now)
+        if self._copies_until and now >= self._copies_until:
+            self._copies_until = 0.0
+            self._mirroring(False)
         if not self._tap.open and self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
@@ -84,22 +99,26 @@ class TapFront:
             await loop.run_in_executor(self._pool, self._fill, sampled, wanted)
         self._answer(exchange, page)
 
-    def _page(self, process: str, after: int, wanted: Wanted) -> tuple[Page, list[tuple[Record, Prediction]]]:
-        sampled: list[tuple[Record, Prediction]] = []
+    def _page(self, process: str, after: int, wanted: Wanted) -> tuple[Page, list[tuple[Told, Prediction]]]:
+        sampled: list[tuple[Told, Prediction]] = []
 
-        def make(prediction: Prediction) -> Record:
-            record = self._teller.record(prediction, wanted)
+        def make(prediction: Prediction) -> Told:
+            record = self._teller.tell(prediction, wanted)
             if record.sample is not None:
                 sampled.append((record, prediction))
             return record
 
-        page = self._tap.read(process, after, make, time.monotonic())
+        now = time.monotonic()
+        page = self._tap.read(process, after, make, now)
+        if wanted.candidate and wanted.candidate == page.revision:
+            self._copies_until = now + COPIES_SECONDS
+            self._mirroring(True)
         sampled.sort(key=lambda each: place(each[0].id))
         for record, _ in sampled[_SAMPLES:]:
             record.sample = None
         return page, sampled[:_SAMPLES]
 
-    def _fill(self, sampled: list[tuple[Record, Prediction]], wanted: Wanted) -> None:
+    def _fill(self, sampled: list[tuple[Told, Prediction]], wanted: Wanted) -> None:
         assert self._prepare is not None
         for record, prediction in sampled:
             if record.sample is None or not prediction.inputs:
@@ -125,5 +144,6 @@ def _asked(target: bytes) -> tuple[str, int, Wanted]:
         return min(max(int(query.get(name, [str(default)])[0]), -1), ALL if name != "after" else 1 << 62)
 
     redact = frozenset(name for name in query.get("redact", [""])[0].split(",") if name)
-    wanted = Wanted(number("inputs", 0), number("samples", 0), redact)
+    candidate = query.get("candidate", [""])[0]
+    wanted = Wanted(number("inputs", 0), number("samples", 0), redact, candidate)
     return query.get("process", [""])[0], number("after", -1), wanted

@@ -11,6 +11,7 @@ import gc
 import signal
 import time
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,12 +20,15 @@ from serinus_runtime.http import Exchange, Limits, Site, connection
 from serinus_runtime.metrics import CONTENT_TYPE
 from serinus_runtime.shadow.pairing import Pairing, Side
 from serinus_runtime.shadow.reading import Readers
-from serinus_runtime.shadow.records import Page
+from serinus_runtime.shadow.records import ALL, Page
 from serinus_runtime.shadow.tally import Tally
 from serinus_runtime.shadow.telemetry import Telemetry
+from serinus_runtime.shadow.understanding import understood
 
 _EXPIRE_SECONDS = 1.0
 _FORGET_SECONDS = 30.0
+_INPUTS_PER_SECOND = 25.0
+"""Live requests whose inputs are asked for: telling them costs a pod more than everything else."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -45,6 +49,25 @@ class Settings(msgspec.Struct, frozen=True):
     port: int = 8082
 
 
+class Rate:
+    """Things per second, over about the last five."""
+
+    def __init__(self) -> None:
+        self.per_second = 0.0
+        self._since: float | None = None
+        self._count = 0
+
+    def count(self, things: int, now: float) -> None:
+        """Counts them."""
+        if self._since is None:
+            self._since = now
+        self._count += things
+        if now - self._since >= 1.0:
+            fresh = self._count / (now - self._since)
+            self.per_second = fresh if not self.per_second else 0.8 * self.per_second + 0.2 * fresh
+            self._since, self._count = now, 0
+
+
 class Joiner:
     """Takes pages in. `now` is seconds of time.monotonic."""
 
@@ -54,12 +77,17 @@ class Joiner:
         self.tally = Tally(settings.tolerance, settings.samples)
         self._sides = {settings.live: Side.LIVE, settings.candidate: Side.CANDIDATE}
         self._seen: dict[str, tuple[Side, float]] = {}
-        self._redact = "&redact=" + ",".join(settings.redact) if settings.redact else ""
+        self._rate = Rate()
+        self._always = f"&candidate={settings.candidate}"
+        if settings.redact:
+            self._always += "&redact=" + ",".join(map(quote, settings.redact))
 
     def asking(self) -> str:
         """What pods are asked for: inputs and samples only of requests that would still be kept."""
         samples = f"&samples={self.tally.samples_below}" if self._settings.samples else ""
-        return f"&inputs={self.tally.inputs_below}{samples}{self._redact}"
+        rate = self._rate.per_second
+        enough = round(ALL * min(1.0, _INPUTS_PER_SECOND / rate)) if rate else ALL // 64
+        return f"&inputs={min(self.tally.inputs_below, enough)}{samples}{self._always}"
 
     def take(self, pod: str, page: Page, now: float | None = None) -> bool:
         """Takes the records of a page; false when its pod belongs to neither revision."""
@@ -72,8 +100,10 @@ class Joiner:
             self.pairing.lost(page.lost)
         if page.columns:
             self.tally.columns(side.value, page.columns)
-        for record in page.records:
-            pair = self.pairing.add(side, record, now)
+        if side is Side.LIVE:
+            self._rate.count(len(page.records), now)
+        for told in page.records:
+            pair = self.pairing.add(side, understood(told, page.scoring), now)
             if pair is not None:
                 self.tally.add(*pair)
         return True

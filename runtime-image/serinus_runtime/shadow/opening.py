@@ -7,6 +7,7 @@ from collections.abc import Callable
 from serinus_runtime.about import About
 from serinus_runtime.config import Config
 from serinus_runtime.engine import Signature
+from serinus_runtime.metrics import Metrics
 from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.shadow.admission import Admission, default_readers
 from serinus_runtime.shadow.front import Prepare, TapFront
@@ -16,7 +17,12 @@ from serinus_runtime.state import State
 
 
 def open_tap(
-    config: Config, state: State, signature: Signature | None, about: About, prepare: Prepare | None = None
+    config: Config,
+    state: State,
+    metrics: Metrics,
+    signature: Signature | None,
+    about: About,
+    prepare: Prepare | None = None,
 ) -> TapFront | None:
     """The tap of `state`, closed until somebody reads it; None where `SERINUS_TAP` is off."""
     if config.tap == "off":
@@ -29,6 +35,10 @@ def open_tap(
     def attach(add: Callable[[Prediction], None] | None) -> None:
         state.tap = add
 
-    front = TapFront(Tap(config.revision, teller.columns, attach), teller, Admission(readers), prepare)
+    # A model that was loaded anew begins with a tap that nobody reads.
+    attach(None)
+    metrics.mirroring(False)
+    tap = Tap(config.revision, teller.columns, attach, teller.scoring)
+    front = TapFront(tap, teller, Admission(readers), prepare, metrics.mirroring)
     state.tapped = front.handle
     return front

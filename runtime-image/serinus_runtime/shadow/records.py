@@ -1,4 +1,4 @@
-"""What a tap tells and the joiner reads: predictions without what would be needed to make them again."""
+"""What a tap tells, and what the joiner makes of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import msgspec
 
 PATH = b"/tap"
 CONTENT_TYPE = b"application/msgpack"
+VALUES = 256
+"""Values of a tensor that are told."""
 ALL = 1 << 32
 """Above every `place`: a threshold that lets every request through."""
 
@@ -22,7 +24,7 @@ class Sample(msgspec.Struct, array_like=True):
 
 
 class Record(msgspec.Struct, array_like=True):
-    """One answered request. Of tensors with more than 256 values, as many evenly spaced ones are told."""
+    """One answered request, ready to be compared."""
 
     id: str
     code: int
@@ -30,7 +32,7 @@ class Record(msgspec.Struct, array_like=True):
     """Time in the server, in milliseconds."""
     rows: int = 0
     hash: str = ""
-    """Of the decoded inputs."""
+    """Of the decoded inputs; only where they were asked for."""
     labels: dict[str, list[Any]] = {}
     """Outputs that are names or whole numbers, and the decision of the model's rule."""
     numbers: dict[str, list[float]] = {}
@@ -42,6 +44,40 @@ class Record(msgspec.Struct, array_like=True):
     sample: Sample | None = None
     size: int = 0
     """Bytes that it takes to keep, about."""
+
+
+class Tensor(msgspec.Struct, array_like=True):
+    """An output as a tap tells it: turning it into numbers is the joiner's work, not the pod's."""
+
+    name: str
+    type: str
+    """NumPy's, such as <f4; empty: `data` is a list of strings."""
+    shape: tuple[int, ...]
+    data: Any
+    """Little-endian bytes of the values, of at most 256 evenly spaced ones."""
+
+
+class Told(msgspec.Struct, array_like=True):
+    """A prediction as a tap tells it; `reading` makes a Record of it."""
+
+    id: str
+    code: int
+    ms: float
+    rows: int
+    hash: str
+    outputs: list[Tensor]
+    inputs: list[list[Any]]
+    sample: Sample | None
+
+
+class Scoring(msgspec.Struct, frozen=True):
+    """Where a model's score is, and what follows from it."""
+
+    tensor: str
+    column: int
+    steps: tuple[tuple[str, float], ...] = ()
+    """Names and thresholds, highest first, in the score's own precision; none where there is no rule."""
+    otherwise: str = ""
 
 
 class Page(msgspec.Struct):
@@ -57,7 +93,8 @@ class Page(msgspec.Struct):
     more: bool
     """There is more to read at once."""
     columns: tuple[str, ...]
-    records: list[Record]
+    scoring: Scoring | None
+    records: list[Told]
 
 
 def place(request_id: str) -> int:

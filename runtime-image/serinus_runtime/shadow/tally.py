@@ -88,7 +88,7 @@ class Tally:
         self.distances = [0] * (len(EDGES) + 1)
         self.distance_sum = 0.0
         self.altered = 0
-        """Pairs whose decoded inputs differ: what was mirrored is not what the live revision read."""
+        """Of the pairs whose inputs were asked for, those that differ: what was mirrored is not what was read."""
         self._worst: list[tuple[float, str, Bad]] = []
         self._scores: BottomK[tuple[list[float], list[float], float, float]] = BottomK(_SCORES)
         self._inputs: BottomK[tuple[list[list[Any]], list[list[Any]]]] = BottomK(_INPUTS)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from serinus_runtime.predictionlog import Prediction
-from serinus_runtime.shadow.records import Page, Record
+from serinus_runtime.shadow.records import Page, Scoring, Told
 
 IDLE_SECONDS = 10.0
 """After so long without a reader nothing is kept any more."""
-PAGE = 128
+PAGE = 64
 """Records of one page: they are made on the event loop, between requests."""
-Make = Callable[[Prediction], Record]
+Make = Callable[[Prediction], Told]
 
 
 class Tap:
@@ -28,12 +28,14 @@ class Tap:
         revision: str,
         columns: Sequence[str],
         attach: Callable[[Callable[[Prediction], None] | None], None],
+        scoring: Scoring | None = None,
         *,
         records: int = 4096,
         size: int = 8 << 20,
     ) -> None:
         self._revision = revision
         self._columns = tuple(columns)
+        self._scoring = scoring
         self._attach = attach
         self._records = records
         self._size = size
@@ -78,7 +80,8 @@ class Tap:
         start = max(after, first) - first
         told = [make(prediction) for prediction, _ in islice(self._ring, start, start + PAGE)]
         following = first + start + len(told)
-        return Page(self._process, self._revision, following, lost, following < self._next, self._columns, told)
+        more = following < self._next
+        return Page(self._process, self._revision, following, lost, more, self._columns, self._scoring, told)
 
     def sweep(self, now: float) -> None:
         """Closes when nobody reads any more."""

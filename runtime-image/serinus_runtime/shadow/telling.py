@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serinus_runtime.about import DECISION, About
-from serinus_runtime.datatypes import Array
+from serinus_runtime.about import About
+from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.drift.columns import Place, flatten, input_places, score_place
 from serinus_runtime.engine import Signature
 from serinus_runtime.inputhash import input_hash
 from serinus_runtime.predictionlog import REDACTED, Prediction
-from serinus_runtime.shadow.records import Record, Sample
+from serinus_runtime.shadow.records import VALUES, Sample, Scoring, Tensor, Told
 
-_VALUES = 256
-"""Values of a tensor that are compared."""
+_HASHED = 64 << 10
+"""Larger inputs are not hashed: that would hold up the requests."""
 _COLUMNS = 64
 """Columns of the inputs whose distributions are compared."""
 _ROWS = 8
@@ -33,6 +33,8 @@ class Wanted(msgspec.Struct, frozen=True):
     samples_below: int = 0
     redact: frozenset[str] = frozenset()
     """Inputs and columns of inputs that are not told."""
+    candidate: str = ""
+    """The revision whose requests are copies, by what the joiner says."""
 
 
 class Teller:
@@ -44,57 +46,49 @@ class Teller:
         self._named = about.columns
         self._places: list[Place] = input_places(signature, about)[:_COLUMNS] if signature is not None else []
         self._score = score_place(signature, about) if signature is not None else None
+        outputs = signature.outputs if signature is not None else ()
+        self._types = {spec.name: NUMPY[spec.datatype] for spec in outputs}
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """Where the score is."""
+        score, rule = self._score, self._rule
+        if score is None:
+            return None
+        if rule is None:
+            return Scoring(score.tensor, score.at)
+        kind = self._types.get(score.tensor, np.dtype(np.float64))
+        steps = tuple((name, float(np.asarray(threshold, dtype=kind))) for name, threshold in rule.steps)
+        return Scoring(score.tensor, score.at, steps, rule.otherwise)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of what `Record.inputs` holds."""
         return tuple(place.name for place in self._places)
 
-    def record(self, prediction: Prediction, wanted: Wanted) -> Record:
-        """What is told of `prediction`."""
-        labels: dict[str, list[Any]] = {}
-        numbers: dict[str, list[float]] = {}
-        scores: list[float] = []
-        size = 200
-        for name, array in zip(prediction.names, prediction.outputs, strict=True):
-            if name in self._redact or name in wanted.redact:
-                continue
-            values = _some(array)
-            size += 24 * len(values)
-            if array.dtype.kind == "f":
-                numbers[name] = values
-            else:
-                labels[name] = [_text(value) for value in values]
-            if self._rule is not None and name == self._rule.output and len(array):
-                found = self._rule.scores(array)[:_VALUES]
-                labels[DECISION] = self._rule.decide(found).tolist()
-                scores = found[:_ROWS].astype(np.float64).tolist()
-            elif self._rule is None and self._score is not None and name == self._score.tensor and len(array):
-                table = array.reshape(len(array), -1)
-                if self._score.at < table.shape[1]:
-                    scores = table[:_ROWS, self._score.at].astype(np.float64).tolist()
-        inputs, place = prediction.inputs, zlib.crc32(prediction.request_id)
+    def tell(self, prediction: Prediction, wanted: Wanted) -> Told:
+        """What is told of `prediction`. Runs on the event loop: as little as possible."""
+        hidden = self._redact | wanted.redact if wanted.redact else self._redact
+        outputs = [
+            _tensor(name, array)
+            for name, array in zip(prediction.names, prediction.outputs, strict=True)
+            if name not in hidden
+        ]
+        inputs = prediction.inputs
         rows: list[list[Any]] = []
-        if inputs and place < wanted.inputs_below:
-            rows = self._rows(inputs, wanted)
-            size += 32 * sum(map(len, rows))
         sample = None
-        if inputs and place < wanted.samples_below:
-            sample = Sample(self.shown(inputs, wanted))
-            size += 2048
-        return Record(
-            prediction.request_id.decode("latin-1"),
-            prediction.code,
-            round((prediction.answered - prediction.received) * 1e3, 3),
-            prediction.rows,
-            input_hash(inputs) if inputs else "",
-            labels,
-            numbers,
-            scores,
-            rows,
-            sample,
-            size,
-        )
+        digest = ""
+        if inputs:
+            place = zlib.crc32(prediction.request_id)
+            if place < wanted.inputs_below:
+                rows = self._rows(inputs, wanted)
+                if sum(array.nbytes for array in inputs.values()) <= _HASHED:
+                    digest = input_hash(inputs)
+            if place < wanted.samples_below:
+                sample = Sample(self.shown(inputs, wanted))
+        milliseconds = (prediction.answered - prediction.received) * 1e3
+        key = prediction.request_id.decode("latin-1")
+        return Told(key, prediction.code, milliseconds, prediction.rows, digest, outputs, rows, sample)
 
     def shown(self, inputs: Mapping[str, Array], wanted: Wanted) -> dict[str, Any]:
         """The inputs as people may see them: what is redacted is not there."""
@@ -138,18 +132,26 @@ class Teller:
 
 def tensor(array: Array) -> object:
     """A small tensor as it is; of a larger one its shape and its first values."""
-    if array.size <= _VALUES:
+    if array.size <= VALUES:
         return array.tolist()
     return {"shape": list(array.shape), "first": array.reshape(-1)[:16].tolist()}
 
 
+def _tensor(name: str, array: Array) -> Tensor:
+    flat = array.reshape(-1)
+    if flat.size > VALUES:
+        # Whole rows where they fit, so that the score's column stays where it is.
+        width = array.size // max(len(array), 1)
+        if width <= VALUES:
+            array = array[:: -(-len(array) // (VALUES // width))]
+            flat = array.reshape(-1)
+        else:
+            flat = flat[:: -(-flat.size // VALUES)]
+            array = flat
+    if array.dtype.kind == "O":
+        return Tensor(name, "", array.shape, [_text(value) for value in flat.tolist()])
+    return Tensor(name, array.dtype.str, array.shape, flat.tobytes())
+
+
 def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _some(array: Array) -> list[Any]:
-    flat = array.reshape(-1)
-    if flat.size > _VALUES:
-        flat = flat[:: -(-flat.size // _VALUES)]
-    values: list[Any] = flat.tolist()
-    return values

@@ -18,6 +18,7 @@ SERVER_ONLY = {
     "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx",
     "engine-container-for-torchserve", "engine-on-our-port",
     "notification-to-nobody", "notification-to-two",
+    "shadow-without-route",
     "flag-twice", "sticky-without-route", "sticky-blue-green", "sticky-with-too-many-steps",
     "env-twice", "env-with-a-field-of-its-own", "webhook-twice",
 }  # fmt: skip

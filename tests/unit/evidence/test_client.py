@@ -14,6 +14,7 @@ import pytest
 
 from serinus.evidence.client import Prometheus, PrometheusUnavailable
 from serinus.evidence.counters import Snapshot
+from serinus.evidence.mirrored import COUNTS, FIGURES
 from serinus.evidence.queries import COUNTERS, RATES
 
 
@@ -72,7 +73,7 @@ def test_one_query_per_metric() -> None:
     seen: list[str] = []
     with server(200, vector(), seen) as url:
         ask(url)
-    assert sorted(seen) == sorted([*COUNTERS.values(), *RATES.values()])
+    assert sorted(seen) == sorted([*COUNTERS.values(), *RATES.values(), COUNTS, FIGURES])
 
 
 @pytest.mark.parametrize(

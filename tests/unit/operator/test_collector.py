@@ -13,6 +13,7 @@ from serinus.collector import IDLE_PERIOD, Collector
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
 from serinus.evidence.counters import Snapshot
+from serinus.evidence.mirrored import COUNTS, FIGURES
 from serinus.evidence.queries import COUNTERS, RATES
 from serinus.workqueue import WorkQueue
 from unit.evidence.test_client import server, vector
@@ -88,7 +89,7 @@ def test_queries_of_a_tick_do_not_depend_on_how_many_releases_run(releases: int)
         collector = Collector(prometheus, Book(), store, Noting(), TICK)
         asyncio.run(collector.tick())
         prometheus.close()
-    assert sorted(asked) == sorted([*COUNTERS.values(), *RATES.values(), QUERY])
+    assert sorted(asked) == sorted([*COUNTERS.values(), *RATES.values(), COUNTS, FIGURES, QUERY])
 
 
 def test_own_queries_are_asked_at_their_interval_and_kept_in_between() -> None:

@@ -17,6 +17,7 @@ from serinus.release.observed import (
     Evidence,
     Failure,
     Input,
+    Mirrored,
     Note,
     Observed,
     Plan,
@@ -80,6 +81,14 @@ class World:
     notes: list[Note] = field(default_factory=list)
     weights_seen: list[int] = field(default_factory=list)
     unstored: dict[str, Counts] = field(default_factory=dict)
+    mirrors: list[int] = field(default_factory=list)
+    """Percent that was mirrored at each tick."""
+    mirror_refused: bool = False
+    disagreement: float = 0.0
+    shadow_errors: float = 0.0
+    figures: dict[str, float] = field(default_factory=lambda: {"psi": 0.01, "input_psi": 0.0})
+    joiner_down: bool = False
+    joined: dict[str, int] = field(default_factory=dict)
 
     def apply(self, fresh: ModelDeploymentSpec) -> None:
         self.spec = fresh
@@ -97,13 +106,20 @@ class World:
             )
             for name, count in self.ready.items()
         }
-        accepted = bool(self.route) and not self.gateway_down
-        return Observed(states, dict(self.snapshots), RouteState(dict(self.route), accepted))
+        mirror = self.plan.mirror
+        refused = mirror is not None and self.mirror_refused
+        accepted = bool(self.route) and not self.gateway_down and not refused
+        mirrored = mirror.candidate if mirror else None
+        route = RouteState(dict(self.route), accepted, "percent is unknown here" if refused else "", mirrored, refused)
+        return Observed(states, dict(self.snapshots), route)
 
     def evidence(self) -> Evidence:
         if self.prometheus_down:
             return Evidence(False, "Prometheus cannot be reached")
-        return Evidence(True, "", dict(self.unstored), rates=dict(self.rates), own=dict(self.own))
+        shadows = {}
+        if (mirror := self.plan.mirror) and not self.joiner_down:
+            shadows = {mirror.candidate: Mirrored(dict(self.joined), {"live_only": 9}, dict(self.figures))}
+        return Evidence(True, "", dict(self.unstored), rates=dict(self.rates), own=dict(self.own), shadows=shadows)
 
     def given(self) -> Input:
         """What the next decision depends on."""
@@ -128,7 +144,7 @@ class World:
             self.notes.extend(decision.notes)
             self._run_errands(decision)
             if not self.prometheus_down:
-                self.unstored = {}
+                self.unstored, self.joined = {}, {}
         return decision
 
     def _run_errands(self, decision: Decision) -> None:
@@ -153,6 +169,7 @@ class World:
         self.route = dict(decision.plan.weights)
         release = self.status.release
         self.weights_seen.append(release.weight if release else 0)
+        self.mirrors.append(self.plan.mirror.shadow.percent if self.plan.mirror else 0)
 
     def serve(self, seconds: float) -> None:
         """Users send requests; the clock moves."""
@@ -165,6 +182,15 @@ class World:
                 errors=known.errors + round(requests * self.error_rate.get(name, 0.0)),
                 slow=known.slow + round(requests * self.slow_rate.get(name, 0.0)),
             )
+        if (mirror := self.plan.mirror) and not self.mirror_refused and not self.joiner_down:
+            pairs = round(self.rate * seconds * mirror.shadow.percent / 100)
+            failed = round(pairs * self.shadow_errors)
+            differ = round((pairs - failed) * self.disagreement)
+            counts = {"agreed": pairs - failed - differ, "disagreed": differ, "candidate_failed": failed}
+            self.joined = {name: self.joined.get(name, 0) + count for name, count in counts.items()}
+            # What is mirrored reaches the candidate's own counters as well, and must be nobody's evidence there.
+            known = self.unstored.get(mirror.candidate, Counts())
+            self.unstored[mirror.candidate] = Counts(requests=known.requests + pairs, errors=known.errors + failed)
         self.now += timedelta(seconds=seconds)
 
     def tick(self, seconds: float = 2.0) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from serinus_runtime.failures import FailureError
 from serinus_runtime.predictionlog import REDACTED, Prediction
 from serinus_runtime.server import load_model
 from serinus_runtime.shadow.admission import Admission, default_readers, plain
+from serinus_runtime.shadow.front import COPIES_SECONDS
 from serinus_runtime.shadow.joiner import Joiner, Settings
 from serinus_runtime.shadow.reading import Readers
-from serinus_runtime.shadow.records import ALL, Page, Record
+from serinus_runtime.shadow.records import ALL, Page, Record, Told
 from serinus_runtime.shadow.tap import IDLE_SECONDS, PAGE, Tap
 from serinus_runtime.shadow.telling import Teller, Wanted
+from serinus_runtime.shadow.understanding import understood
 from unit.runtime import support
 from unit.runtime.support import WAIT, Live, request
 
@@ -51,8 +54,14 @@ def prediction(key: int = 0, score: float = 0.9, code: int = 200) -> Prediction:
     )  # fmt: skip
 
 
-def told(found: Prediction) -> Record:
-    return Record(found.request_id.decode(), found.code, 1.0)
+def told(found: Prediction) -> Told:
+    return Told(found.request_id.decode(), found.code, 1.0, 1, "", [], [], None)
+
+
+def record_of(teller: Teller, found: Prediction, wanted: Wanted) -> Record:
+    """What the joiner makes of what the pod tells, over the wire."""
+    wire = msgspec.msgpack.encode(teller.tell(found, wanted))
+    return understood(msgspec.msgpack.decode(wire, type=Told), teller.scoring)
 
 
 class Watched:
@@ -113,19 +122,19 @@ def test_a_cursor_of_another_process_begins_anew_and_bytes_are_bounded() -> None
 def test_a_record_has_labels_decisions_scores_and_columns() -> None:
     teller = Teller(SIGNATURE, ABOUT)
     assert teller.columns == ("amount", "age", "hour", "category")
-    record = teller.record(prediction(7), Wanted(inputs_below=ALL))
+    record = record_of(teller, prediction(7), Wanted(inputs_below=ALL))
     assert record.labels == {"label": [1], "decision": ["block"]}
     assert record.scores == pytest.approx([0.9])
     assert record.inputs == [[1.5, 2.5, 7.0, "toys"]]
     assert record.ms == pytest.approx(5.0)
     assert (record.sample, len(record.hash)) == (None, 32)
-    assert teller.record(prediction(7), Wanted()).inputs == []
+    assert record_of(teller, prediction(7), Wanted()).inputs == []
 
 
 def test_what_is_redacted_leaves_the_pod_in_no_form() -> None:
     teller = Teller(SIGNATURE, ABOUT, frozenset({"hour"}))
     wanted = Wanted(ALL, ALL, frozenset({"amount", "category", "label"}))
-    record = teller.record(prediction(7), wanted)
+    record = record_of(teller, prediction(7), wanted)
     assert record.inputs == [[None, 2.5, None, None]]
     assert record.sample is not None
     assert record.sample.raw == {
@@ -139,9 +148,22 @@ def test_what_is_redacted_leaves_the_pod_in_no_form() -> None:
 def test_large_tensors_are_told_by_as_many_values_of_the_same_places() -> None:
     big = prediction()
     big.outputs = [np.arange(5000), np.arange(10_000, dtype=np.float32)]
-    record = Teller(None, About()).record(big, Wanted())
+    record = record_of(Teller(None, About()), big, Wanted())
     assert len(record.numbers["probabilities"]) <= 256
     assert record.labels["label"] == list(range(0, 5000, 20))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=600))
+def test_the_joiner_decides_as_the_server_does(scores: list[float]) -> None:
+    array = np.array(scores, dtype=np.float32)
+    found = prediction()
+    found.outputs = [np.zeros(len(scores), dtype=np.int64), np.stack((1 - array, array), axis=1)]
+    record = record_of(Teller(SIGNATURE, ABOUT), found, Wanted())
+    assert ABOUT.rule is not None
+    step = -(-len(scores) // 128)
+    assert record.labels["decision"] == ABOUT.rule.decide(array[::step]).tolist()
+    assert record.scores == array[::step][:8].tolist()
 
 
 def test_only_the_addresses_of_the_names_are_admitted_and_looked_up_again() -> None:
@@ -251,13 +273,36 @@ def test_two_servers_are_joined_over_http(tmp_path: Path) -> None:
         outcomes = {outcome.value: count for outcome, count in joiner.tally.outcomes.items()}
         assert outcomes == {"agreed": 54, "disagreed": 6}
         assert joiner.tally.turns == {"decision: allow -> block": 6, "label: 0 -> 1": 6}
-        assert joiner.tally.altered == 6
         assert {bad.id for bad in joiner.tally.worst} == {f"r{key}" for key in range(6)}
         assert len(joiner.tally.samples) == 5
         sample = joiner.tally.samples[0].live
         assert sample is not None
         assert sample.raw["features"][0]["age"] == REDACTED
         assert (live.server.state.tap is None, candidate.server.state.tap is None) == (False, False)
+
+
+def test_copies_are_counted_apart_while_the_joiner_says_so(tmp_path: Path) -> None:
+    with scored(tmp_path / "b", "b") as candidate:
+        port = candidate.server.metrics_port
+
+        def counted() -> tuple[float, float]:
+            found = candidate.metrics()
+            mirrored = found.get('serinus_mirrored_requests_total{code="200"}', 0.0)
+            return found['serinus_requests_total{code="200"}'], mirrored
+
+        ask(candidate, "user", 0.1)
+        assert request(port, "GET", "/tap?candidate=another")[0] == 200
+        ask(candidate, "user", 0.1)
+        assert counted() == (2, 0)
+        assert request(port, "GET", "/tap?candidate=b")[0] == 200
+        ask(candidate, "copy", 0.1)
+        assert counted() == (2, 1)
+        # Nobody says so any more; the sweep looks at the clock.
+        tapped = candidate.server.state.tapped
+        assert tapped is not None
+        tapped.__self__.sweep(time.monotonic() + COPIES_SECONDS)  # type: ignore[attr-defined]
+        ask(candidate, "user", 0.1)
+        assert counted() == (3, 1)
 
 
 def test_strangers_are_refused_and_open_nothing(tmp_path: Path) -> None:

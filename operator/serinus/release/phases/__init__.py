@@ -8,6 +8,7 @@ from serinus.api.status import Phase
 from serinus.release.draft import Draft
 from serinus.release.phases.promoting import promoting
 from serinus.release.phases.rolling_back import rolling_back
+from serinus.release.phases.shadowing import shadowing
 from serinus.release.phases.starting import starting
 from serinus.release.phases.testing import testing
 from serinus.release.phases.weights import weights
@@ -15,6 +16,7 @@ from serinus.release.phases.weights import weights
 PHASES: Mapping[Phase, Callable[[Draft], None]] = {
     Phase.STARTING: starting,
     Phase.TESTING: testing,
+    Phase.SHADOWING: shadowing,
     Phase.CANARY: weights,
     Phase.PROMOTING: promoting,
     Phase.ROLLING_BACK: rolling_back,

@@ -51,7 +51,7 @@ class Kubectl:
 
     def ready(self, name: str) -> None:
         """Wait until a Deployment's pods are ready."""
-        self("rollout", "status", f"deployment/{name}", "--timeout=90s")
+        self("rollout", "status", f"deployment/{name}", "--timeout=240s")
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def route(cluster: ClusterInfo, host: str, weights: dict[str, int]) -> dict[str,
 def ask(url: str, host: str) -> str:
     """The body of a GET through the gateway."""
     request = urllib.request.Request(url, headers={"Host": host})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=20) as answer:
         body: bytes = answer.read()
     return body.decode().strip()
 
@@ -167,12 +167,12 @@ def test_prometheus_scrapes_annotated_pods(cluster: ClusterInfo, kubectl: Kubect
     query = urllib.parse.urlencode({"query": f'count_over_time(cluster_test{{namespace="{namespace}"}}[10s])'})
 
     def scraped() -> None:
-        with urllib.request.urlopen(f"{cluster.prometheus_local_url}/api/v1/query?{query}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{cluster.prometheus_local_url}/api/v1/query?{query}", timeout=20) as answer:
             (sample,) = json.load(answer)["data"]["result"]
         assert sample["metric"]["pod"] == pod
         assert int(sample["value"][1]) >= 4
 
-    eventually(scraped, timeout=40, errors=(AssertionError, OSError, ValueError))
+    eventually(scraped, errors=(AssertionError, OSError, ValueError))
 
 
 @pytest.mark.needs("metrics-server")
@@ -186,7 +186,7 @@ def test_autoscaler_sees_cpu_and_scales(kubectl: Kubectl) -> None:
         assert status["currentMetrics"][0]["resource"]["current"]["averageUtilization"] > 50
         assert status["desiredReplicas"] == 2
 
-    eventually(scaled, timeout=90, interval=1, errors=(AssertionError, LookupError, TypeError))
+    eventually(scaled, timeout=240, interval=1, errors=(AssertionError, LookupError, TypeError))
 
 
 @pytest.mark.needs("faults")
@@ -222,7 +222,7 @@ def test_routes_are_served_while_the_gateways_controller_is_down(
     assert {ask(cluster.gateway_url, host) for _ in range(20)} == {"one"}
     provider.start_component("envoy-gateway")
     # Envoy waits up to half a minute before it looks for its controller again.
-    eventually(lambda: _equal(ask(cluster.gateway_url, host), "two"), timeout=60)
+    eventually(lambda: _equal(ask(cluster.gateway_url, host), "two"), timeout=180)
     assert provider.running() is not None
 
 
@@ -234,7 +234,7 @@ def test_component_comes_back_after_a_kill(provider: Provider, kubectl: Kubectl,
     provider.stop_component(component)
     assert provider.running() is None
     provider.start_component(component)
-    eventually(lambda: _equal(provider.running() is not None, True), timeout=60)
+    eventually(lambda: _equal(provider.running() is not None, True), timeout=180)
     eventually(lambda: _equal(kubectl("exec", "deployment/web", "--", "id")[:9], "uid=65532"), errors=(RuntimeError,))
 
 

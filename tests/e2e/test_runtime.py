@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import threading
 import time
@@ -31,7 +32,7 @@ class GrpcUsers:
         self._infer = self._method("ModelInfer")
         self._metadata = self._method("ModelMetadata")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.versions: Counter[str] = Counter()
         self.failures: list[str] = []
 
@@ -59,19 +60,23 @@ class GrpcUsers:
         return made
 
     def __enter__(self) -> GrpcUsers:
+        """The route of a first version takes a moment: the first answer is waited for."""
+        self._request = eventually(self.request, errors=(grpc.RpcError,))
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(60)
+        if self._thread.is_alive():
+            faulthandler.dump_traceback()
+            pytest.fail(f"a gRPC call does not end; so far {dict(self.versions)}, {self.failures[-3:]}")
         self._channel.close()
 
     def _run(self) -> None:
-        request = self.request()
         while not self._stop.wait(0.02):
             try:
-                self.versions[self._infer(request, timeout=20).model_version] += 1
+                self.versions[self._infer(self._request, timeout=20).model_version] += 1
             except grpc.RpcError as error:
                 self.failures.append(str(error))
 
@@ -80,10 +85,10 @@ def test_grpc_follows_the_weights_of_a_release(release: Release, operator: Opera
     """Clients of both protocols are moved by the same weights, and none of them fails."""
     go_live(release, load)
     with GrpcUsers(release) as users:
-        eventually(lambda: _reached(users, "v1"), 60)
+        eventually(lambda: _reached(users, "v1"))
         release.apply("v2")
         release.wait_live("v2", 300)
-        eventually(lambda: _reached(users, "v2"), 60)
+        eventually(lambda: _reached(users, "v2"))
     assert users.failures == []
     assert failed(load.stop()) == []
 
@@ -127,7 +132,7 @@ def test_an_engine_beside_is_released_like_any_other(release: Release, operator:
         assert engine["restartCount"] > 0
         assert all(each["ready"] for each in pod["status"]["containerStatuses"]), "the front found the new engine"
 
-    eventually(restarted, 90)
+    eventually(restarted, 240)
 
 
 def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -> None:
@@ -143,7 +148,7 @@ def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -
         if key is not None:
             request.add_header("Authorization", f"Bearer {key}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -151,7 +156,7 @@ def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -
     def served() -> None:
         assert ask("s3cret-of-alice") == 400, "she comes in, and her request is checked"
 
-    eventually(served, 60)
+    eventually(served)
     assert ask(None) == 401
     assert ask("s3cret-of-bob") == 401
     change = {"stringData": {"keys": "alice s3cret-of-alice\nbob s3cret-of-bob\n"}}
@@ -162,5 +167,5 @@ def test_only_clients_with_a_key_come_in(release: Release, operator: Operator) -
         assert ask("s3cret-of-bob") == 400
 
     # The kubelet looks after Secrets once a minute.
-    eventually(known, 150, interval=1)
+    eventually(known, 300, interval=1)
     print(f"a new key was known after {time.monotonic() - began:.0f} s")

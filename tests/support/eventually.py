@@ -14,7 +14,7 @@ SETTLING = (AssertionError, OSError, LookupError)
 
 def eventually(
     assertion: Callable[[], T],
-    timeout: float = 30.0,
+    timeout: float = 120.0,
     interval: float = 0.2,
     errors: tuple[type[Exception], ...] = SETTLING,
 ) -> T:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import fraud.store as store
-from cluster import ClusterInfo
+from cluster import ClusterError, ClusterInfo
 from cluster.commands import output
 from fraud.records import Record, read
 from fraud.train import VERSIONS, Built
-from support.eventually import eventually
+from support.changes import Watch, watching
+from support.eventually import SETTLING, eventually
 
 ROOT = Path(__file__).parents[2]
 NAME = store.DEPLOYMENT
@@ -71,7 +72,7 @@ class Operator:
             return 0
         self._process.terminate()
         try:
-            return self._process.wait(20)
+            return self._process.wait(60)
         finally:
             self._process = None
 
@@ -107,46 +108,6 @@ class Load:
         return read(self.out)
 
 
-@dataclass
-class Watch:
-    """Notes each change of status and route while a test does other things."""
-
-    get: Callable[[], tuple[Object | None, Object | None]]
-    states: list[tuple[str, int, int]] = field(default_factory=list)
-    """Phase, step and weight as status shows them."""
-    routes: list[dict[str, int]] = field(default_factory=list)
-    """Weights by revision as the route has them."""
-    on_change: Callable[[tuple[str, int, int]], None] = lambda state: None
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def __enter__(self) -> Watch:
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            owner, route = self.get()
-            if owner is not None:
-                status = owner.get("status", {})
-                release = status.get("release") or {}
-                state = (status.get("phase", ""), release.get("step", 0), release.get("weight", 0))
-                if not self.states or self.states[-1] != state:
-                    self.states.append(state)
-                    self.on_change(state)
-            if route is not None:
-                backends = route["spec"]["rules"][0]["backendRefs"]
-                weights = {ref["name"].rpartition("-")[2]: ref["weight"] for ref in backends}
-                if not self.routes or self.routes[-1] != weights:
-                    self.routes.append(weights)
-
-
 class Release:
     """One namespace with a model store, and what a user does to its ModelDeployment."""
 
@@ -170,7 +131,7 @@ class Release:
         for document in documents:
             document["metadata"]["namespace"] = self.namespace
         self.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(documents))
-        self.kubectl("rollout", "status", f"deployment/{store.NAME}", "--timeout=120s")
+        self.kubectl("rollout", "status", f"deployment/{store.NAME}", "--timeout=300s")
 
     def apply(self, version: str, **changes: Any) -> None:
         """Applies a version's manifest with short steps; `changes` replaces fields of spec."""
@@ -208,7 +169,7 @@ class Release:
         status: Object = owner.get("status", {})
         return status
 
-    def wait(self, check: Callable[[Object], bool], timeout: float = 180) -> Object:
+    def wait(self, check: Callable[[Object], bool], timeout: float = 300) -> Object:
         """The status once `check` holds for it."""
 
         def look() -> Object:
@@ -216,15 +177,20 @@ class Release:
             assert check(status), json.dumps(status, indent=1)
             return status
 
-        return eventually(look, timeout)
+        try:
+            return eventually(look, timeout, errors=(*SETTLING, ClusterError))
+        except Exception as error:
+            with contextlib.suppress(ClusterError):
+                error.add_note(self.known())
+            raise
 
-    def wait_live(self, version: str, timeout: float = 180) -> Object:
+    def wait_live(self, version: str, timeout: float = 300) -> Object:
         return self.wait(
             lambda s: s.get("live", {}).get("version") == version and "release" not in s and s.get("phase") == "Live",
             timeout,
         )
 
-    def wait_ended(self, version: str, timeout: float = 180) -> Object:
+    def wait_ended(self, version: str, timeout: float = 300) -> Object:
         """The status once the release of `version` has ended, however."""
         return self.wait(lambda s: s.get("lastRelease", {}).get("version") == version and "release" not in s, timeout)
 
@@ -234,13 +200,13 @@ class Release:
         return [event["reason"] for event in sorted(mine, key=lambda event: event["metadata"]["creationTimestamp"])]
 
     def watch(self) -> Watch:
-        def both() -> tuple[Object | None, Object | None]:
-            try:
-                return self.get("mdep"), self.get("httproute")
-            except Exception:
-                return None, None
+        return watching(self.cluster, self.namespace, NAME)
 
-        return Watch(both)
+    def known(self) -> str:
+        """What a person would look at first: pods and the last events."""
+        pods = self.kubectl("get", "pods", "-o", "wide")
+        events = self.kubectl("get", "events", "--sort-by=.lastTimestamp")
+        return "\n".join([pods, *events.splitlines()[-25:]])
 
 
 def writes(audit_log: Path, namespace: str, since: float) -> list[str]:
@@ -269,7 +235,7 @@ def go_live(release: Release, load: Load, **changes: object) -> None:
     def served() -> None:
         assert any(not record.failed for record in read(load.out)), "no user was answered yet"
 
-    eventually(served, 30)
+    eventually(served)
 
 
 def failed(records: list[Record]) -> list[Record]:

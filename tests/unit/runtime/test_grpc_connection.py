@@ -293,10 +293,10 @@ def test_a_call_whose_deadline_passes_is_answered_and_not_run(held: support.Live
         assert client.answer(1).status == status.OK
         client.call(5, _ask([1, 1, 1]), more={"grpc-timeout": "60S"})
         assert client.answer(5).status == status.OK
-    assert (answer.status, answer.fields["grpc-message"]) == (
-        status.DEADLINE_EXCEEDED,
-        "the deadline of the request has passed",
-    )
+    assert answer.status == status.DEADLINE_EXCEEDED
+    # Who looks at the clock first after the time is over, the connection or the queue, is not said.
+    words = ("the deadline of the request has passed", "the request's deadline passed while it waited in the queue")
+    assert answer.fields["grpc-message"] in words
     assert len(engine.batches) == 2
     found = held.metrics()
     assert found['serinus_requests_total{code="504"}'] == 1

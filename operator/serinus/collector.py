@@ -91,6 +91,11 @@ class Collector:
                 if query := metric.get("query"):
                     interval = _seconds(metric.get("interval"))
                     wanted[query] = min(interval, wanted.get(query, interval))
+            for step in release.get("steps") or ():
+                metric = (step.get("experiment") or {}).get("metric") or {}
+                for query in filter(None, (metric.get("successes"), metric.get("trials"))):
+                    interval = _seconds(metric.get("interval"))
+                    wanted[query] = min(interval, wanted.get(query, interval))
         self._book.keep(wanted)
         self._own = {query: at for query, at in self._own.items() if query in wanted}
         due = [query for query, every in wanted.items() if self.beat - self._own.get(query, -math.inf) >= every]

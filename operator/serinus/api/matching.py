@@ -96,7 +96,7 @@ class Flag(ApiModel):
 
     name: DnsLabel
     """Name of the flag in status and messages."""
-    match: Annotated[list[Match], Field(min_length=1, max_length=8)]
+    match: Annotated[list[Match], Field(min_length=1, max_length=4)]
     """Who is meant: requests that fulfil any of these."""
     version: VersionName
     """Where they go: `candidate`, `live`, `previous`, or a version that is kept (`serinus history`)."""
@@ -105,4 +105,5 @@ class Flag(ApiModel):
 
 
 MAX_FLAGS = 4
-"""An HTTPRoute holds 16 rules: two for each flag (HTTP and gRPC), the rest for the release."""
+"""An HTTPRoute holds 16 rules with 128 matches in all: two rules for each flag (HTTP and gRPC), the rest for the
+release."""

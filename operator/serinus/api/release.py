@@ -15,7 +15,7 @@ from serinus.api.cel import Cel
 from serinus.api.notifications import Notification
 from serinus.api.shadow import Shadow
 from serinus.api.smoke import SmokeTest
-from serinus.api.steps import WEIGHTS, Step, StepKind
+from serinus.api.steps import ROLLING, WEIGHTS, Step, StepKind
 from serinus.api.sticky import MAX_SHARES, Sticky
 from serinus.api.units import Duration, Limits, Percent
 from serinus.api.webhooks import Webhook
@@ -26,8 +26,20 @@ class Strategy(StrEnum):
     CANARY = "Canary"
     BLUE_GREEN = "BlueGreen"
     SHADOW = "Shadow"
+    AB = "AB"
+    ROLLING = "Rolling"
 
 
+_AT_ONCE = (
+    "BlueGreen moves all users at once, and Rolling as pods are ready: remove the weights from steps, "
+    "or write strategy: Canary"
+)
+_PREVIEW_FIRST = "a preview is for the time before the first user: write it once, and before every weight"
+_NO_EXPERIMENT = (
+    "AB decides by a business metric: write steps with an experiment (metric, baseline, minimumEffect), "
+    "or strategy: Canary"
+)
+_SAME_SIGN = "experiment.users names the header or cookie of release.sticky: choose another for one of them"
 _BETWEEN_1S_AND_1W = (
     Limits(Duration, ">=", "1s", "write 1s or more, for example 10m"),
     Limits(Duration, "<=", "1w", "write 1w or less"),
@@ -42,8 +54,9 @@ class Release(ApiModel):
     """How a new revision replaces the live one."""
 
     strategy: Strategy = Strategy.CANARY
-    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready. Shadow: first a shadow,
-    then the canary's steps."""
+    """Canary: in steps of weight. BlueGreen: all users at once when the new revision is ready and has passed the steps
+    it has, such as a preview. Shadow: first a shadow, then the canary's steps. AB: steps with an experiment on a
+    business metric. Rolling: in quarters as pods are ready, without waiting for evidence."""
     steps: Annotated[list[Step], Field(max_length=20)] | None = None
     """What the candidate goes through, in order; weights rise. Default: 5, 25, 50 percent, ten minutes each."""
     shadow: Shadow | None = None
@@ -81,8 +94,15 @@ class Release(ApiModel):
             field_path=".webhooks",
         ),
         Cel(
-            "!has(self.steps) || self.?strategy.orValue('Canary') != 'BlueGreen'",
-            "BlueGreen has no steps: remove steps, or write strategy: Canary",
+            "!has(self.steps) || !(self.?strategy.orValue('Canary') in ['BlueGreen', 'Rolling'])"
+            " || self.steps.all(s, !has(s.weight) && !has(s.experiment))",
+            _AT_ONCE,
+            field_path=".steps",
+        ),
+        Cel(
+            "!has(self.steps) || (self.steps.filter(s, has(s.preview)).size() <= 1 && self.steps.filter(s,"
+            " has(s.preview) || has(s.weight) || has(s.experiment)).map(s, has(s.preview) ? 0 : 1).isSorted())",
+            _PREVIEW_FIRST,
             field_path=".steps",
         ),
         Cel(
@@ -101,6 +121,19 @@ class Release(ApiModel):
             "!has(self.shadow) || !has(self.steps) || !self.steps.exists(s, has(s.shadow))",
             _TWO_SHADOWS,
             field_path=".shadow",
+        ),
+        Cel(
+            "self.?strategy.orValue('Canary') != 'AB' || (has(self.steps) && self.steps.exists(s, has(s.experiment)))",
+            _NO_EXPERIMENT,
+            field_path=".steps",
+        ),
+        Cel(
+            "!has(self.sticky) || !has(self.steps) || self.steps.all(s, !has(s.experiment) || !has(s.experiment.users)"
+            " || ((!has(self.sticky.header) || !has(s.experiment.users.headers) || s.experiment.users.headers.all(h,"
+            " h.name.lowerAscii() != self.sticky.header.name.lowerAscii())) && (!has(self.sticky.cookie)"
+            " || !has(s.experiment.users.cookie) || s.experiment.users.cookie.name != self.sticky.cookie.name)))",
+            _SAME_SIGN,
+            field_path=".steps",
         ),
         Cel(
             "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
@@ -122,6 +155,31 @@ class Release(ApiModel):
     )
 
     @model_validator(mode="after")
+    def _order(self) -> Self:
+        steps = self.steps or []
+        if self.strategy in (Strategy.BLUE_GREEN, Strategy.ROLLING) and any(step.share for step in steps):
+            raise PydanticCustomError("steps", _AT_ONCE)
+        order = [0 if step.preview else 1 for step in steps if step.preview or step.share]
+        if order.count(0) > 1 or order != sorted(order):
+            raise PydanticCustomError("steps", _PREVIEW_FIRST)
+        return self
+
+    @model_validator(mode="after")
+    def _experiments(self) -> Self:
+        experiments = [step.experiment for step in self.steps or () if step.experiment is not None]
+        if self.strategy is Strategy.AB and not experiments:
+            raise PydanticCustomError("steps", _NO_EXPERIMENT)
+        sign = self.sticky
+        for users in (each.users for each in experiments if each.users is not None):
+            names = {header.name.lower() for header in users.headers}
+            if sign and (
+                (sign.header and sign.header.name.lower() in names)
+                or (sign.cookie and users.cookie and users.cookie.name == sign.cookie.name)
+            ):
+                raise PydanticCustomError("steps", _SAME_SIGN)
+        return self
+
+    @model_validator(mode="after")
     def _weights_rise(self) -> Self:
         weights = [step.weight for step in self.steps or () if step.weight is not None]
         if any(earlier >= later for earlier, later in itertools.pairwise(weights)):
@@ -135,9 +193,11 @@ class Release(ApiModel):
 
     def plan_steps(self) -> tuple[Step, ...]:
         """The steps in force, in order: what is declared, or what the strategy brings along."""
-        steps: tuple[Step, ...] = () if self.strategy is Strategy.BLUE_GREEN else WEIGHTS
+        steps: tuple[Step, ...] = () if self.strategy in (Strategy.BLUE_GREEN, Strategy.ROLLING) else WEIGHTS
         if self.steps is not None:
             steps = tuple(self.steps)
+        if self.strategy is Strategy.ROLLING:
+            steps = (*steps, *ROLLING)
         if self.smoke_test is not None:
             steps = (Step(smoke_test=self.smoke_test), *steps)
         declared = any(step.shadow is not None for step in steps)

@@ -188,7 +188,8 @@ class ModelDeploymentSpec(ApiModel):
     """How its next version reaches users."""
     rules = (
         Cel(
-            "!has(self.release) || !has(self.release.steps) || has(self.route)",
+            "!has(self.release) || !has(self.release.steps) || has(self.route)"
+            " || self.release.steps.all(s, !has(s.weight) && !has(s.experiment))",
             "weights are served by a Gateway route: add route.parentRefs, or remove release.steps",
             field_path=".release.steps",
         ),
@@ -196,6 +197,13 @@ class ModelDeploymentSpec(ApiModel):
             "!has(self.release) || !has(self.release.shadow) || has(self.route)",
             "requests are mirrored by a Gateway route: add route.parentRefs, or remove release.shadow",
             field_path=".release.shadow",
+        ),
+        Cel(
+            "!has(self.release) || !has(self.release.steps) || self.release.steps.all(s, !has(s.preview)"
+            " || !has(s.preview.hostnames) || (has(self.route) && (!has(self.route.hostnames)"
+            " || s.preview.hostnames.all(h, !(h in self.route.hostnames)))))",
+            "a preview's host names need a route of which they are no part: add route.parentRefs, or choose others",
+            field_path=".release.steps",
         ),
         Cel(
             "!has(self.release) || !has(self.release.sticky) || has(self.route)",

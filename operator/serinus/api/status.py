@@ -26,7 +26,9 @@ class Phase(StrEnum):
     STARTING = "Starting"
     TESTING = "Testing"
     SHADOWING = "Shadowing"
+    PREVIEWING = "Previewing"
     CANARY = "Canary"
+    EXPERIMENTING = "Experimenting"
     PROMOTING = "Promoting"
     ROLLING_BACK = "RollingBack"
     LIVE = "Live"
@@ -211,6 +213,48 @@ class ShadowStatus(ApiModel):
     """All of it as a sentence."""
 
 
+class Recommendation(StrEnum):
+    PROMOTE = "Promote"
+    ROLL_BACK = "RollBack"
+    KEEP_LIVE = "KeepLive"
+
+
+class SampleSize(ApiModel):
+    """Trials that an experiment is planned for."""
+
+    live: int
+    candidate: int
+
+
+class Arm(ApiModel):
+    """One side of an experiment."""
+
+    trials: int = 0
+    successes: int = 0
+    seen_trials: int = 0
+    """Where the counter stood at the last look."""
+    seen_successes: int = 0
+
+
+class ExperimentStatus(ApiModel):
+    """The A/B test of the present step, or the last one of the release."""
+
+    step: int
+    since: datetime | None = None
+    """When counting began; left out while it waits for its metric, its pods or the gateway."""
+    looked_at: datetime | None = None
+    sample_size: SampleSize
+    """Computed before it began from baseline, minimumEffect, alpha and power."""
+    live: Arm = Arm()
+    candidate: Arm = Arm()
+    better: Annotated[list[float], Field(max_length=8)] = []
+    """Evidence that the candidate is better: natural logarithms of the capital of its bets."""
+    worse: Annotated[list[float], Field(max_length=8)] = []
+    recommendation: Recommendation | None = None
+    """Promote, RollBack, or KeepLive where no difference was found in time."""
+    summary: Annotated[str, Field(max_length=1024)] | None = None
+
+
 class ReleaseStatus(ApiModel):
     """The release under way; everything needed to resume it."""
 
@@ -233,6 +277,8 @@ class ReleaseStatus(ApiModel):
     """What the live revision did lately: trouble that hits both is not held against the candidate."""
     evidence_at: datetime | None = None
     """When the candidate's counts last grew."""
+    experiment: ExperimentStatus | None = None
+    """The A/B test."""
     metrics: Annotated[list[MetricStatus], Field(max_length=10)] = []
     """Threshold metrics and what they measured."""
     inconclusive_since: datetime | None = None
@@ -331,6 +377,8 @@ class ReleaseRecord(ApiModel):
     evidence: str | None = None
     shadow: ShadowStatus | None = None
     """What its shadow found."""
+    experiment: ExperimentStatus | None = None
+    """How its A/B test ended."""
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened, the oldest first; of the last five releases only."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from serinus.api.status import Outcome
-from serinus.cli import backup, explain, history, render, simulate, view
+from serinus.cli import backup, explain, history, render, samplesize, simulate, view
 from serinus.cli.output import FORMATS, dump, table, write
 from serinus.cli.picture import CliError, Picture
 
@@ -224,6 +224,7 @@ def parser() -> argparse.ArgumentParser:
     rendered.add_argument("-f", "--file", required=True, help="YAML file with a ModelDeployment, - for standard input")
     rendered.add_argument("--runtime-image", default="serinus-runtime")
     rendered.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
+    samplesize.arguments(verbs.add_parser("sample-size", help="trials that an experiment needs; needs no cluster"))
     return made
 
 
@@ -251,6 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _render(options)
         if options.verb == "simulate":
             return simulate.command(options)
+        if options.verb == "sample-size":
+            print(samplesize.text(options))
+            return OK
         return asyncio.run(_with_cluster(options))
     except KeyboardInterrupt:
         return OK

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from serinus.api.matching import Match
+from serinus.api.matching import CookieMatch, Match
 from serinus.objects.context import Object
 
 ANY = ".+"
@@ -28,12 +28,16 @@ def header_matches(
             found.append({"type": "Exact", "name": header.name, "value": header.value})
     pairs = list(cookies)
     if match and match.cookie:
-        value = match.cookie.value
-        pairs.insert(0, (match.cookie.name, "[^;]+" if value is None else escape(value)))
+        pairs.insert(0, (match.cookie.name, value_of(match.cookie)))
     if pairs:
         # A route may name a header once only, so several cookies are one expression.
         found.append({"type": "RegularExpression", "name": "Cookie", "value": cookie_expression(pairs)})
     return found
+
+
+def value_of(cookie: CookieMatch) -> str:
+    """An expression for the values of a cookie that are meant."""
+    return "[^;]+" if cookie.value is None else escape(cookie.value)
 
 
 def cookie_expression(cookies: Sequence[tuple[str, str]]) -> str:

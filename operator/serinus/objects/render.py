@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from serinus.objects import names, shadow, traffic, workload
+from serinus.objects import names, preview, shadow, traffic, workload
 from serinus.objects.context import Context, Object
 from serinus.objects.read import Children, owns_replicas, revision_number
 from serinus.release.observed import Plan
@@ -58,6 +58,8 @@ def render(context: Context, plan: Plan, children: Children, history: Iterable[s
         apply += shadow.joiner(context, plan.mirror)
     if plan.stable:
         apply.append(workload.service(context, context.name, plan.stable))
+    if plan.preview:
+        apply += preview.objects(context, plan.preview)
     if context.spec.route and plan.weights:
         route = traffic.http_route(context, plan)
         # Where every backend is there already, traffic moves before anything else does: a roll-back is one write.

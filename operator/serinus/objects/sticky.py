@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from serinus.api.matching import Match
 from serinus.objects.context import Object
-from serinus.objects.matches import escape
+from serinus.objects.matches import ANY, escape, header_matches, value_of
 from serinus.release.sticky import ByCookie, ByHeader, Split
 
 Sign = tuple[str, str]
@@ -34,6 +35,21 @@ def recognised(split: Split) -> list[tuple[str, Sign, bool]]:
 def drawn(split: ByCookie, path: str) -> list[tuple[str, int, Object]]:
     """Backends for users without a sign: revision, weight, and the filter that gives them theirs."""
     return [(group.revision, group.share, _gives(split, group.value, path)) for group in split.groups]
+
+
+def both(pinned: Match, some: Match, split: Split | None) -> list[Object] | None:
+    """Header matches for who is pinned and takes part in an experiment; None where nobody can be both."""
+    headers = {header.name.lower(): header for header in some.headers}
+    for header in pinned.headers:
+        other = headers.get(header.name.lower())
+        if other is not None and None not in (header.value, other.value) and header.value != other.value:
+            return None
+        if other is None or other.value is None:
+            headers[header.name.lower()] = header
+    sign = [(split.name, ANY)] if isinstance(split, ByHeader) and split.name.lower() not in headers else []
+    cookie = [(some.cookie.name, value_of(some.cookie))] if some.cookie and some.cookie != pinned.cookie else []
+    union = pinned.model_copy(update={"headers": list(headers.values())})
+    return header_matches(union, cookies=cookie, headers=sign)
 
 
 def endings(split: ByHeader) -> str:

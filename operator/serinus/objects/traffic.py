@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
 from serinus.objects.matches import header_matches
-from serinus.objects.sticky import drawn, recognised
+from serinus.objects.sticky import Sign, both, drawn, recognised
 from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
 from serinus.release.observed import Plan
 from serinus.release.sticky import ByCookie
@@ -33,6 +33,14 @@ def http_route(context: Context, plan: Plan) -> Object:
     route = context.spec.route
     if route is None:
         raise ValueError("spec.route is not set")
+    return route_of(context, context.name, plan, route.hostnames)
+
+
+def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) -> Object:
+    """A route of the ModelDeployment's at these host names."""
+    route = context.spec.route
+    if route is None:
+        raise ValueError("spec.route is not set")
     spec: Object = {
         "parentRefs": [
             {
@@ -45,30 +53,39 @@ def http_route(context: Context, plan: Plan) -> Object:
         "rules": [],
     }
     ways = [(route.path, SERVICE_PORT), *([(GRPC_PATH, GRPC_PORT)] if route.path == "/" else [])]
-    for path, port in ways:
-        rule = _rule(path, [], _backends(context, plan, port, route.path))
-        spec["rules"].append(_mirrored(context, plan, port, rule))
-    for pin in plan.pins:
-        users = [header_matches(match) for match in pin.match]
+    for users, revision in _rules(plan):
         for path, port in ways:
-            spec["rules"].append(_rule(path, users, [_backend(context, pin.revision, port, 100)]))
-    for revision, sign, is_cookie in recognised(plan.sticky) if plan.sticky else ():
-        users = [header_matches(None, cookies=[sign]) if is_cookie else header_matches(None, headers=[sign])]
-        for path, port in ways:
-            rule = _rule(path, users, [_backend(context, revision, port, 100)])
-            ours = plan.mirror is not None and revision == plan.mirror.live
+            to = _backends(context, plan, port, route.path) if revision is None else [_backend(context, revision, port)]
+            rule = _rule(path, users, to)
+            ours = revision is None or (plan.mirror is not None and revision == plan.mirror.live)
             spec["rules"].append(_mirrored(context, plan, port, rule) if ours else rule)
     if route.timeout is not None:
         for rule in spec["rules"]:
             rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
-    if route.hostnames:
-        spec["hostnames"] = list(route.hostnames)
+    if hostnames:
+        spec["hostnames"] = list(hostnames)
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": context.metadata(context.name),
+        "metadata": context.metadata(name),
         "spec": spec,
     }
+
+
+def _rules(plan: Plan) -> Iterator[tuple[list[list[Object]], str | None]]:
+    """Users by the headers that tell them, no headers for all, and the revision they go to; None: by the weights."""
+    some = plan.users
+    yield [], plan.stable if some else None
+    for pin in plan.pins:
+        users = [header_matches(match) for match in pin.match]
+        # A pin must not lose to the experiment's rules, which name more headers than it does.
+        also = [both(match, some, plan.sticky) for match in pin.match] if some else []
+        yield users + [headers for headers in also if headers is not None], pin.revision
+    for revision, sign, is_cookie in recognised(plan.sticky) if plan.sticky else ():
+        signs: dict[str, list[Sign]] = {"cookies": [sign]} if is_cookie else {"headers": [sign]}
+        yield [header_matches(some, **signs)], revision
+    if some:
+        yield [header_matches(some)], None
 
 
 def _rule(path: str, users: Sequence[list[Object]], backends: list[Object]) -> Object:
@@ -97,7 +114,7 @@ def _backends(context: Context, plan: Plan, port: int, cookie_path: str) -> list
     return [_backend(context, revision, port, weight) for revision, weight in plan.weights.items()]
 
 
-def _backend(context: Context, revision: str, port: int, weight: int) -> Object:
+def _backend(context: Context, revision: str, port: int, weight: int = 100) -> Object:
     return {
         "group": "",
         "kind": "Service",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
-from serinus.api.steps import Step, StepKind
+from serinus.api.steps import Step
 from serinus.evidence.verdict import SequentialJudge, questions, share_of_alpha
 from serinus.release.errands import Errand, Result
 from serinus.release.observed import Input, Note
@@ -47,9 +47,9 @@ class Draft:
 
     @property
     def counted(self) -> tuple[int, Step] | None:
-        """The step that the users' requests are counted for, and its index: the last one that gave a weight."""
+        """The step that the users' requests are counted for, and its index: the last one that gave a share."""
         here = min(self.release.step, len(self.steps) - 1)
-        weights = (n for n in range(here, -1, -1) if self.steps[n].kind is StepKind.WEIGHT)
+        weights = (n for n in range(here, -1, -1) if self.steps[n].share)
         return next(((n, self.steps[n]) for n in weights if self.applies(self.steps[n])), None)
 
     def applies(self, step: Step) -> bool:

@@ -8,6 +8,7 @@ from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for
 from serinus.release.draft import Draft
 from serinus.release.observed import Failure
+from serinus.release.steps import COUNTED_PHASES
 from serinus.release.transitions import NOTHING_COUNTED, finish, roll_back
 
 
@@ -20,7 +21,7 @@ def confirm_route(draft: Draft) -> None:
     share = 100 * route.weights.get(release.revision, 0) / total if total else 0
     if abs(share - release.weight) < 0.5 and (total or release.weight == 0):
         draft.update_release(serving_since=draft.now)
-        if release.phase is Phase.CANARY:
+        if release.phase in COUNTED_PHASES:
             draft.update_release(**NOTHING_COUNTED)
 
 
@@ -35,15 +36,16 @@ def count(draft: Draft) -> None:
     live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
     recent = fade(release.recent, live_fresh)
     draft.update_release(recent=recent)
-    if release.serving_since is None or release.weight == 0:
+    previewed = release.phase is Phase.PREVIEWING
+    if not previewed and (release.serving_since is None or release.weight == 0):
         return
     live = add(release.live, live_fresh)
     draft.update_release(candidate=add(release.candidate, fresh), live=live)
-    counted = draft.counted
+    counted = (release.step, draft.step) if previewed and draft.step else draft.counted
     if counted is None or fresh.requests == 0:
         return
     stage, step = counted
-    held = (draft.now - release.serving_since).total_seconds()
+    held = (draft.now - (release.serving_since or release.phase_since)).total_seconds()
     progress = 1.0 if release.phase is not Phase.CANARY else held / max(step.hold.seconds, 1e-9)
     blocks = evidence.blocks.get(release.revision, (fresh,))
     tests = draft.judge(stage).observe(release.tests, blocks, live, recent, progress)

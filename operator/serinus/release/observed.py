@@ -169,6 +169,10 @@ class Plan:
     """Revisions whose objects stay as they are, because what they serve is no longer known."""
     pins: tuple[Pin, ...] = ()
     """Rules of the route that come before the weights, the first one first."""
+    preview: str | None = None
+    """Revision behind the preview address."""
+    users: Match | None = None
+    """Whom the weights are for, where not for everybody: the others are served by `stable`."""
     sticky: Split | None = None
     """Who of the users behind the weights stays where; None draws for each request."""
     mirror: Mirror | None = None

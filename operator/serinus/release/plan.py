@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serinus.api.matching import Match
 from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.release.capacity import floor_for
 from serinus.release.flags import floors as floors_of_flags
@@ -45,6 +46,8 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
         stable=live.revision if live else None,
         keep=frozenset(floors) - frozenset(known),
         pins=tuple(Pin(each.revision, tuple(each.flag.match)) for each in flags if each.ready and each.revision),
+        preview=_preview(given, status),
+        users=_users(given, status),
         sticky=_sticky(given, status),
         mirror=_mirror(given, status),
     )
@@ -57,6 +60,27 @@ def _mirror(given: Input, status: ModelDeploymentStatus) -> Mirror | None:
     steps = given.spec.release.plan_steps()
     shadow = steps[release.step].shadow if release.step < len(steps) else None
     return Mirror(live.revision, release.revision, shadow) if shadow is not None else None
+
+
+def _preview(given: Input, status: ModelDeploymentStatus) -> str | None:
+    """The candidate while it is fit to be looked at; the live revision else, so that the address always answers."""
+    if not any(step.preview for step in given.spec.release.plan_steps()):
+        return None
+    release, live = status.release, status.live
+    if release is not None and release.phase is not Phase.ROLLING_BACK:
+        state = given.observed.state(release.revision)
+        if state.ready > 0 and state.failure is None:
+            return release.revision
+    return live.revision if live else None
+
+
+def _users(given: Input, status: ModelDeploymentStatus) -> Match | None:
+    """Who takes part in the experiment that is under way."""
+    release, steps = status.release, given.spec.release.plan_steps()
+    if release is None or release.phase is not Phase.EXPERIMENTING or not 0 <= release.step < len(steps):
+        return None
+    experiment = steps[release.step].experiment
+    return experiment.users if experiment and release.weight else None
 
 
 def _sticky(given: Input, status: ModelDeploymentStatus) -> Split | None:

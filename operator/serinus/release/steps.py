@@ -10,10 +10,14 @@ from serinus.api.steps import Step, StepKind
 PHASE_OF: Mapping[StepKind, Phase] = {
     StepKind.SMOKE_TEST: Phase.TESTING,
     StepKind.SHADOW: Phase.SHADOWING,
+    StepKind.PREVIEW: Phase.PREVIEWING,
     StepKind.WEIGHT: Phase.CANARY,
+    StepKind.EXPERIMENT: Phase.EXPERIMENTING,
 }
 """The phase of a release while a step of this kind is under way."""
 STEP_PHASES = frozenset(PHASE_OF.values())
+COUNTED_PHASES = frozenset({Phase.PREVIEWING, Phase.CANARY, Phase.EXPERIMENTING})
+"""Phases whose requests are counted anew."""
 
 
 def upcoming_share(steps: Sequence[Step], index: int) -> int:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
 from serinus.release.draft import Draft
 from serinus.release.informing import inform
-from serinus.release.steps import PHASE_OF
+from serinus.release.steps import COUNTED_PHASES, PHASE_OF
 
 MAX_FAILED = 20
 """Failed revisions that are remembered."""
@@ -24,7 +24,7 @@ def enter(draft: Draft, phase: Phase, *, weight: int = 0, step: int = 0) -> None
     Promotion goes on with the counts of the last step: at 100 % there is no live revision left to compare with.
     """
     changed = weight != draft.release.weight
-    if phase is Phase.CANARY:
+    if phase in COUNTED_PHASES:
         draft.update_release(**NOTHING_COUNTED)
     draft.update_release(
         phase=phase,
@@ -115,6 +115,7 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         smoke_test=release.smoke_test.message if release.smoke_test else None,
         evidence=release.evidence,
         shadow=release.shadow.model_copy(update={"tests": {}, "above": {}, "joiner": None}) if release.shadow else None,
+        experiment=release.experiment,
     )
     draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])
     inform(draft, entry)

@@ -13,13 +13,14 @@ SERVER_ONLY = {
     "delay-above-timeout", "delay-above-default-timeout", "queue-shorter-than-batch",
     "default-queue-shorter-than-batch", "request-above-limit", "gpu-only-requested", "gpu-without-domain", "gpu-half",
     "node-selector-key", "toleration-exists-with-value", "toleration-without-key", "metrics-without-room",
-    "metrics-twice", "metric-target-millicores", "gateway-twice", "hostname-twice", "blue-green-with-steps",
+    "metrics-twice", "metric-target-millicores", "gateway-twice", "hostname-twice",
     "steps-empty", "steps-without-route", "a-name-of-more-than-forty-characters-in-all", "name.with.dots",
     "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx",
     "engine-container-for-torchserve", "engine-on-our-port",
     "notification-to-nobody", "notification-to-two",
     "shadow-without-route",
-    "flag-twice", "sticky-without-route", "sticky-blue-green", "sticky-with-too-many-steps",
+    "flag-twice", "preview-at-the-same-host", "preview-host-without-route", "sticky-without-route", "sticky-blue-green",
+    "sticky-with-too-many-steps",
     "env-twice", "env-with-a-field-of-its-own", "webhook-twice",
 }  # fmt: skip
 

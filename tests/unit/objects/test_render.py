@@ -336,3 +336,20 @@ def test_weights_are_read_from_the_weighted_rule() -> None:
     alone = dataclasses.replace(plan(ctx), pins=(Pin("bcdfghjklm", (match,)),))
     route = one(render(ctx, alone, Children()), "HTTPRoute")
     assert observe(ctx.name, Children([route])).route.weights == {revision: 100}
+
+
+def test_a_preview_is_a_service_and_a_route_of_its_own() -> None:
+    steps = [{"preview": {"hostnames": ["preview.example.com"]}}]
+    ctx = context(release={"strategy": "BlueGreen", "steps": steps})
+    made = render(ctx, dataclasses.replace(plan(ctx), preview="bcdfghjklm"), Children())
+    service = one(made, "Service", "fraud-preview")
+    assert service["spec"]["selector"]["serving.serinus.dev/revision"] == "bcdfghjklm"
+    route, users = one(made, "HTTPRoute", "fraud-preview"), one(made, "HTTPRoute", "fraud")
+    assert route["spec"]["hostnames"] == ["preview.example.com"]
+    assert {ref["name"] for rule in route["spec"]["rules"] for ref in rule["backendRefs"]} == {"fraud-bcdfghjklm"}
+    assert users["spec"]["hostnames"] == ["x.example.com"]
+    gone = render(ctx, plan(ctx), Children(made.apply)).delete
+    assert {(obj["kind"], obj["metadata"]["name"]) for obj in gone} == {
+        ("Service", "fraud-preview"),
+        ("HTTPRoute", "fraud-preview"),
+    }

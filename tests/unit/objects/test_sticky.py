@@ -156,3 +156,55 @@ def test_a_route_has_room_for_all_of_it() -> None:
     assert isinstance(found, ByCookie)
     assert len(found.groups) <= 16
     assert len(rules(COOKIE, 5, *pins)) <= 16
+
+
+EXPERIMENT = Match.model_validate({"headers": [{"name": "X-Country", "value": "NZ"}]})
+
+
+@pytest.mark.parametrize(
+    "sticky",
+    [None, COOKIE, Sticky.model_validate({"header": {"name": "X-User-Id"}})],
+    ids=["drawn", "cookie", "header"],
+)
+def test_only_those_who_take_part_are_divided(sticky: Sticky | None) -> None:
+    pins = (Pin(LIVE, (Match.model_validate({"headers": [{"name": "X-Group", "value": "staff"}]}),)),)
+    ctx = context()
+    found = split(sticky, STEPS, 50, CANDIDATE, LIVE) if sticky else None
+    made = dataclasses.replace(
+        plan(ctx), weights={LIVE: 50, CANDIDATE: 50}, stable=LIVE, users=EXPERIMENT, sticky=found, pins=pins
+    )
+    route = one(render(ctx, made, Children()), "HTTPRoute")
+    assert observe(ctx.name, Children([route])).route.weights == {LIVE: 50, CANDIDATE: 50}
+    rules: list[Object] = route["spec"]["rules"]
+    assert revision(serve(rules)) == LIVE
+    assert revision(serve(rules, X_Country="AU", X_User_Id="00")) == LIVE
+    assert len(serve(rules, X_Country="NZ")["backendRefs"]) > 1
+    if isinstance(found, ByHeader):
+        sides = {revision(serve(rules, X_Country="NZ", X_User_Id=f"{value:02}")) for value in range(100)}
+        assert sides == {LIVE, CANDIDATE}
+    for value in range(100):
+        user = serve(rules, X_Country="NZ", X_Group="staff", X_User_Id=f"{value:02}")
+        assert revision(user) == LIVE, "a pin wins over an experiment"
+    for rule in rules:
+        for match in rule["matches"]:
+            headers = [each["name"].lower() for each in match.get("headers", [])]
+            assert len(headers) == len(set(headers)), "a route may name a header once only"
+
+
+def test_pins_by_cookie_win_over_an_experiment_by_cookie() -> None:
+    some = Match.model_validate({"cookie": {"name": "country", "value": "NZ"}})
+    pin = Pin(LIVE, (Match.model_validate({"cookie": {"name": "group", "value": "staff"}}),))
+    ctx = context()
+    made = dataclasses.replace(
+        plan(ctx),
+        weights={LIVE: 50, CANDIDATE: 50},
+        stable=LIVE,
+        users=some,
+        sticky=split(COOKIE, STEPS, 50, CANDIDATE, LIVE),
+        pins=(pin,),
+    )
+    rules = one(render(ctx, made, Children()), "HTTPRoute")["spec"]["rules"]
+    sign = f"serinus={CANDIDATE}.0-5"
+    assert revision(serve(rules, Cookie=f"country=NZ; {sign}")) == CANDIDATE
+    assert revision(serve(rules, Cookie=f"country=NZ; group=staff; {sign}")) == LIVE
+    assert revision(serve(rules, Cookie=sign)) == LIVE, "not a part of it"

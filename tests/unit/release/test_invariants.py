@@ -8,10 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, ReleaseStatus
+from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, Recommendation, ReleaseStatus
+from serinus.api.steps import PassOn
 from serinus.release.capacity import floor_for
 from serinus.release.machine import decide
 from serinus.release.observed import Decision, Input, Rates
+from serinus.release.steps import STEP_PHASES
+from serinus.release.sticky import ByCookie
 from unit.release.test_properties import VERSIONS, Releases
 from unit.release.world import World, releasing, spec, stored, with_live
 
@@ -24,6 +27,25 @@ CHANGES = (
     {"route": {"parentRefs": [{"name": "public"}], "flags": FLAGS}},
     releasing(worseThanLive={"errorRate": "1%"}, inconclusive={"after": "1m", "then": "RollBack"}),
     releasing(metrics=[{"name": "tail", "figure": "P99", "max": 0.2, "interval": "4s"}]),
+    {"release": {"strategy": "Rolling", "rollbackWindow": "1m"}},
+    {"release": {"strategy": "BlueGreen", "steps": [{"preview": {}, "hold": "10s"}], "rollbackWindow": "1m"}},
+    {
+        "release": {
+            "sticky": {"cookie": {"name": "serinus"}},
+            "steps": [
+                {"weight": 5, "hold": "20s", "minRequests": 50},
+                {
+                    "experiment": {
+                        "metric": {"successes": "orders", "trials": "visitors", "interval": "2s"},
+                        "baseline": "10%",
+                        "minimumEffect": "2%",
+                        "maxDuration": "1m",
+                        "onSuccess": "Promote",
+                    }
+                },
+            ],
+        }
+    },
 )
 
 
@@ -45,8 +67,9 @@ def check(given: Input, decision: Decision) -> None:
     was, now = before.release, after.release
     if now is not None and now.weight > (was.weight if was and was.revision == now.revision else 0):
         traffic_only_to_the_ready(given, now)
-    if was is not None and was.phase is Phase.CANARY and now is not None and now.phase is Phase.PROMOTING:
+    if was is not None and was.phase in STEP_PHASES and now is not None and now.phase is Phase.PROMOTING:
         passed_on_evidence(given, was, now)
+    sticky_users_are_as_many_as_the_weight_says(decision)
     if before.live is not None and after.live is not None and before.live.revision != after.live.revision:
         live_changes_for_a_reason(given, decision)
     if after.live is not None:
@@ -59,6 +82,17 @@ def check(given: Input, decision: Decision) -> None:
     if now is not None and weights and after.live is not None and after.live.revision != now.revision:
         assert weights.get(now.revision, 0) == now.weight
         assert weights[after.live.revision] == 100 - now.weight
+
+
+def sticky_users_are_as_many_as_the_weight_says(decision: Decision) -> None:
+    split, release = decision.plan.sticky, decision.status.release
+    if split is None:
+        return
+    assert release is not None
+    assert release.phase is not Phase.ROLLING_BACK, "sticky users stay with a candidate that is being rolled back"
+    assert isinstance(split, ByCookie)
+    shares = {name: sum(g.share for g in split.groups if g.revision == name) for name in decision.plan.weights}
+    assert shares == decision.plan.weights
 
 
 def pinned_only_to_the_fit(given: Input, decision: Decision) -> None:
@@ -88,6 +122,12 @@ def passed_on_evidence(given: Input, was: ReleaseStatus, now: ReleaseStatus) -> 
     if now.skips_steps:
         return
     steps = given.spec.release.plan_steps()
+    if steps[now.step].experiment is not None:
+        assert now.experiment is not None
+        assert now.experiment.recommendation is Recommendation.PROMOTE, "promoted without an answer"
+        return
+    if steps[now.step].preview is not None or steps[now.step].pass_on is PassOn.READINESS:
+        return
     assert given.evidence.available, "passed while Prometheus was away"
     assert now.step == len(steps) - 1, "passed before the last step"
     assert now.candidate.requests >= steps[now.step].min_requests, "passed on too few requests"
@@ -132,10 +172,19 @@ class Kept(Releases):
         names = [World(spec(version)).target().name for version in VERSIONS]
         self.world.rates = dict.fromkeys(names, Rates(p99=p99))
 
+    @rule(trials=st.integers(0, 500), better=st.booleans(), missing=st.booleans())
+    def bought(self, trials: int, better: bool, missing: bool) -> None:
+        """A business metric grows, or is reset, or is away."""
+        names = [World(spec(version)).target().name for version in VERSIONS]
+        visitors = {name: float(trials) for name in names}
+        orders = {name: float(trials // (3 if better and place % 2 else 10)) for place, name in enumerate(names)}
+        self.world.own = {"visitors": "away" if missing else visitors, "orders": orders}
+
     @precondition(lambda self: self.world.status.release is not None)
     @rule()
     def every_path_ends(self) -> None:
         self.measured(0.1)
+        self.bought(10, better=False, missing=False)
         super().every_path_ends()
 
     def teardown(self) -> None:

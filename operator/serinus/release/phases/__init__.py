@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from serinus.api.status import Phase
 from serinus.release.draft import Draft
+from serinus.release.phases.experimenting import experimenting
+from serinus.release.phases.previewing import previewing
 from serinus.release.phases.promoting import promoting
 from serinus.release.phases.rolling_back import rolling_back
 from serinus.release.phases.shadowing import shadowing
@@ -18,6 +20,8 @@ PHASES: Mapping[Phase, Callable[[Draft], None]] = {
     Phase.TESTING: testing,
     Phase.SHADOWING: shadowing,
     Phase.CANARY: weights,
+    Phase.PREVIEWING: previewing,
+    Phase.EXPERIMENTING: experimenting,
     Phase.PROMOTING: promoting,
     Phase.ROLLING_BACK: rolling_back,
 }

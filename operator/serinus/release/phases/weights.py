@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serinus.api.status import Phase
-from serinus.api.steps import Step
+from serinus.api.steps import PassOn, Step
 from serinus.api.webhooks import HookTime
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
@@ -52,6 +52,13 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if since is None:
         draft.say("WaitingForGateway", f"the gateway has not confirmed {step.weight}% yet: {draft.route_message}")
         return True
+    lasted = (draft.now - since).total_seconds()
+    if step.pass_on is PassOn.READINESS:
+        if lasted < step.hold.seconds:
+            draft.say("Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
+            draft.wake.append(max(step.hold.seconds - lasted, 0.1))
+            return True
+        return unapproved(draft, found.message) or held(draft) or unanswered(draft, HookTime.STEP)
     holding = f"holding at {step.weight}%"
     if not draft.given.evidence.available:
         hold(draft, "EvidenceMissing", f"{holding}: {draft.given.evidence.message}")
@@ -70,7 +77,6 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if measured is not None:
         hold(draft, measured.reason, f"{holding}: {measured.message}", found.message)
         return True
-    lasted = (draft.now - since).total_seconds()
     if lasted < step.hold.seconds:
         hold(draft, "Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(step.hold.seconds - lasted, 0.1))

@@ -57,7 +57,8 @@ def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) 
         for path, port in ways:
             to = _backends(context, plan, port, route.path) if revision is None else [_backend(context, revision, port)]
             rule = _rule(path, users, to)
-            ours = revision is None or (plan.mirror is not None and revision == plan.mirror.live)
+            pinned = revision is not None and any(pin.revision == revision for pin in plan.pins)
+            ours = revision is None or (plan.mirror is not None and revision == plan.mirror.live and not pinned)
             spec["rules"].append(_mirrored(context, plan, port, rule) if ours else rule)
     if route.timeout is not None:
         for rule in spec["rules"]:

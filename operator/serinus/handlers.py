@@ -8,6 +8,7 @@ import kopf
 
 from serinus.cluster.kinds import DEPLOYMENT, MODEL_DEPLOYMENT, OPTIONAL, WATCHED, Kind
 from serinus.cluster.store import Store
+from serinus.objects.author import compact
 from serinus.objects.names import DEPLOYMENT_LABEL
 from serinus.workqueue import WorkQueue
 
@@ -47,10 +48,12 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: Wor
 
 
 def _plain(kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
-    """The object without what nobody here reads: of managedFields only a Deployment's matter."""
+    """The object without what nobody here reads: of managedFields only a Deployment's matter, and who wrote a spec."""
     obj.setdefault("kind", kind.kind)
     if kind is not DEPLOYMENT:
         meta = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+        if kind is MODEL_DEPLOYMENT:
+            meta["managedFields"] = compact(obj["metadata"].get("managedFields"))
         obj = {**obj, "metadata": meta}
     return obj
 

@@ -21,6 +21,8 @@ from serinus.cluster.kinds import MODEL_DEPLOYMENT
 from serinus.cluster.store import Key, Store
 from serinus.errands import Errands
 from serinus.evidence.book import Book
+from serinus.objects.author import author
+from serinus.objects.conflicts import Routes
 from serinus.objects.context import Context, Object, Settings
 from serinus.objects.names import asked
 from serinus.objects.read import Children, observe, revision_number
@@ -68,6 +70,7 @@ class Reconciler:
         self._watches: dict[Key, Watch] = {}
         """What was counted after a promotion, beyond what is stored."""
         self._conditions = telemetry.Conditions()
+        self._routes = Routes()
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. The status is stored before anything is applied, so that it is the record to resume from.
@@ -95,6 +98,7 @@ class Reconciler:
         self, key: Key, owner: Object, spec: ModelDeploymentSpec, status: ModelDeploymentStatus
     ) -> float | None:
         meta = owner["metadata"]
+        self._routes.put(key, meta, spec.route)
         children = Children(self._store.children(key))
         evidence, mark = self._book.read(key)
         decision = decide(
@@ -110,6 +114,8 @@ class Reconciler:
                 frozen=self._frozen(meta["namespace"]),
                 results=self._errands.results(key) if self._errands else {},
                 notifications=self._notifications,
+                author=author(meta),
+                conflict=self._routes.conflict(key),
             )
         )
         try:
@@ -209,6 +215,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._remember(key, None)
         self._book.forget(key)
+        self._routes.forget(key)
         if self._errands:
             self._errands.forget(key)
         self._applier.forget(key)

@@ -58,6 +58,8 @@ def test_a_verb_is_an_annotation_that_is_new_each_time(
     assert name in done.stdout
     value = annotations(kubectl, name)[verb]
     assert value.startswith("#20"), "who asked and when, nothing else"
+    whoami = json.loads(kubectl.run("auth", "whoami", "-o", "json").stdout)
+    assert value.endswith(f" {whoami['status']['userInfo']['username']}"), "as the API server knows us"
 
 
 def test_pause_and_resume(serinus: Serinus, kubectl: Kubectl, name: str) -> None:

@@ -255,6 +255,19 @@ class ExperimentStatus(ApiModel):
     summary: Annotated[str, Field(max_length=1024)] | None = None
 
 
+class Author(ApiModel):
+    """Who asked for a release, as far as anybody can know without an admission webhook."""
+
+    manager: Annotated[str, Field(max_length=256)] | None = None
+    """The program that last wrote the spec, from metadata.managedFields: written by the API server."""
+    at: datetime | None = None
+    """When it did."""
+    cause: Annotated[str, Field(max_length=256)] | None = None
+    """The annotation kubernetes.io/change-cause, as somebody wrote it."""
+    asked: Annotated[str, Field(max_length=256)] | None = None
+    """For a roll-back by hand: what its annotation says of who asked and when; not verified."""
+
+
 class ReleaseStatus(ApiModel):
     """The release under way; everything needed to resume it."""
 
@@ -304,6 +317,8 @@ class ReleaseStatus(ApiModel):
     """The step that somebody approved."""
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened so far, the oldest first."""
+    by: Author | None = None
+    """Who asked for it."""
     told: Annotated[list[str], Field(max_length=40)] = []
     """What people were told of once, and are not told of again in the same step."""
 
@@ -379,6 +394,8 @@ class ReleaseRecord(ApiModel):
     """What its shadow found."""
     experiment: ExperimentStatus | None = None
     """How its A/B test ended."""
+    by: Author | None = None
+    """Who asked for it."""
     timeline: Annotated[list[Moment], Field(max_length=40)] = []
     """What happened, the oldest first; of the last five releases only."""
 

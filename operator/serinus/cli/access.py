@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Self
 
 import yaml
@@ -11,7 +12,7 @@ from kubernetes.aio import config
 from serinus.api import GROUP
 from serinus.cli.picture import CliError, Picture
 from serinus.cluster.client import Api, ApiError
-from serinus.cluster.kinds import EVENT, MODEL_DEPLOYMENT, WATCHED
+from serinus.cluster.kinds import EVENT, MODEL_DEPLOYMENT, WATCHED, WHO_AM_I
 from serinus.objects.context import Object
 from serinus.objects.names import DEPLOYMENT_LABEL
 from serinus.objects.read import Children
@@ -62,6 +63,15 @@ class Cluster:
             told = [event for event in every if (event.get("regarding") or {}).get("uid") == uid]
             told.sort(key=lambda event: event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
         return Picture(owner, Children(children), tuple(told))
+
+    async def user(self) -> str:
+        """Who the API server says we are; the local user where it will not say (before Kubernetes 1.28)."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}}
+        try:
+            answer = await self._api.create(WHO_AM_I, None, asked)
+            return str(answer["status"]["userInfo"]["username"])
+        except (ApiError, KeyError, TypeError):
+            return getpass.getuser()
 
     async def write(self, obj: Object) -> None:
         """Applies an object as the operator would; one with a status, that status alone."""

@@ -158,7 +158,7 @@ def findings(picture: Picture) -> list[Finding]:
         if condition.type == "Ready" and condition.status != "True":
             add(condition.reason, condition.message)
     for condition in status.conditions:
-        if condition.type == "Stalled":
+        if condition.type in ("Stalled", "RouteConflict"):
             add(condition.reason, condition.message)
     release = status.release
     if release is not None and release.reason and release.reason != "Holding":

@@ -45,6 +45,7 @@ def entries(picture: Picture) -> list[Row]:
                 "finishedAt": record.finished_at.isoformat() if record else None,
                 "requests": record.requests if record else None,
                 "evidence": record.evidence if record else None,
+                "by": author(record.by.model_dump(mode="json", exclude_none=True)) if record and record.by else None,
             }
         )
     return rows
@@ -59,22 +60,28 @@ def _role(status: ModelDeploymentStatus, revision: str) -> str:
 
 def rows(picture: Picture) -> list[list[str]]:
     """`entries` as a table."""
-    shown = [["NO", "VERSION", "REVISION", "ROLE", "OUTCOME", "ENDED", "REQUESTS", "DIGEST", "REASON"]]
+    shown = [["NO", "VERSION", "REVISION", "ROLE", "OUTCOME", "ENDED", "REQUESTS", "DIGEST", "REASON", "BY"]]
     for row in entries(picture):
         ended = age(datetime.fromisoformat(row["finishedAt"]) if row["finishedAt"] else None, picture.now)
         shown.append(
             [
                 str(row["number"]), row["version"], row["revision"], row["role"] or "-", row["outcome"] or "-", ended,
                 str(row["requests"] if row["requests"] is not None else "-"), row["digest"][:19],
-                row["reason"] or "-",
+                row["reason"] or "-", row["by"] or "-",
             ]
         )  # fmt: skip
     return shown
 
 
-def author(by: object) -> str | None:
-    """Who asked for a release, as a sentence; None where nobody knows."""
-    return None
+def author(by: dict[str, Any] | None) -> str | None:
+    """Who asked for a release, in a few words; None where nobody knows."""
+    if not by:
+        return None
+    if by.get("asked"):
+        return str(by["asked"])
+    cause = f'"{by["cause"]}"' if by.get("cause") else ""
+    manager = f"{by['manager']} at {by['at']}" if by.get("manager") and by.get("at") else by.get("manager") or ""
+    return " by ".join(each for each in (cause, str(manager)) if each) or None
 
 
 def find(picture: Picture, wanted: str) -> Revision:

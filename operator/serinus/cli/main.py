@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -62,7 +61,7 @@ def _outcome(picture: Picture) -> int | None:
 
 def _asks(verb: str, said: str) -> Command:
     async def command(options: argparse.Namespace, cluster: Cluster) -> int:
-        await cluster.annotate(options.name, verb, _fresh(""))
+        await cluster.annotate(options.name, verb, await _fresh(cluster, ""))
         print(f"modeldeployment/{options.name} {said}")
         return OK
 
@@ -72,7 +71,7 @@ def _asks(verb: str, said: str) -> Command:
 async def _rollback(options: argparse.Namespace, cluster: Cluster) -> int:
     picture = await cluster.picture(options.name, events=False)
     found = history.find(picture, options.to)
-    await cluster.annotate(options.name, "rollback", _fresh(found.name))
+    await cluster.annotate(options.name, "rollback", await _fresh(cluster, found.name))
     print(f"modeldeployment/{options.name} is asked to go back to version {found.version} ({found.name})")
     return OK
 
@@ -166,9 +165,9 @@ def _render(options: argparse.Namespace) -> int:
     return OK
 
 
-def _fresh(value: str) -> str:
+async def _fresh(cluster: Cluster, value: str) -> str:
     """`value` so that it differs from every earlier one, and says who asked and when."""
-    return f"{value}#{datetime.now(UTC).isoformat(timespec='seconds')} {getpass.getuser()}"
+    return f"{value}#{datetime.now(UTC).isoformat(timespec='seconds')} {await cluster.user()}"
 
 
 def parser() -> argparse.ArgumentParser:

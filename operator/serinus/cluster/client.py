@@ -114,7 +114,7 @@ class Api:
             field_manager=f"{MANAGER}-scale",
         )
 
-    async def create(self, kind: Kind, namespace: str, obj: Object) -> Object:
+    async def create(self, kind: Kind, namespace: str | None, obj: Object) -> Object:
         return await self._call("post", kind.path(namespace), body=obj, field_manager=MANAGER)
 
     async def replace(self, kind: Kind, obj: Object) -> Object:

@@ -14,6 +14,7 @@ from serinus.release.draft import Draft
 from serinus.release.revisions import Revision
 from serinus.release.steps import STEP_PHASES
 from serinus.release.transitions import finish, roll_back
+from serinus.release.who import signed
 
 
 def heed(draft: Draft) -> None:
@@ -29,13 +30,16 @@ def heed(draft: Draft) -> None:
             action(draft, value)
 
 
-def _promote(draft: Draft, _value: str) -> None:
+def _promote(draft: Draft, value: str) -> None:
     release = draft.status.release
     if release is None or release.phase not in {Phase.STARTING, *STEP_PHASES}:
         draft.note("NothingToPromote", "no release is under way that could be promoted", warning=True)
         return
     draft.update_release(skips_steps=True)
-    draft.note("PromotionAsked", f"version {draft.version} is promoted by hand: the steps that are left are skipped")
+    draft.note(
+        "PromotionAsked",
+        signed(f"version {draft.version} is promoted by hand: the steps that are left are skipped", value),
+    )
 
 
 def _approve(draft: Draft, _value: str) -> None:
@@ -47,14 +51,14 @@ def _approve(draft: Draft, _value: str) -> None:
     draft.note("Approved", f"version {draft.version} may go on from {release.weight}% (step {release.step + 1})")
 
 
-def _abort(draft: Draft, _value: str) -> None:
+def _abort(draft: Draft, value: str) -> None:
     release = draft.status.release
     if release is None or release.phase is Phase.ROLLING_BACK:
         draft.note("NothingToAbort", "no release is under way", warning=True)
     elif release.weight > 0:
-        roll_back(draft, "Aborted", "somebody aborted the release by hand")
+        roll_back(draft, "Aborted", signed("somebody aborted the release by hand", value))
     else:
-        finish(draft, Outcome.FAILED, "Aborted", "somebody aborted the release by hand")
+        finish(draft, Outcome.FAILED, "Aborted", signed("somebody aborted the release by hand", value))
 
 
 def _retry(draft: Draft, _value: str) -> None:

@@ -22,7 +22,7 @@ from serinus.release.informing import deliver
 from serinus.release.observed import Decision, Input
 from serinus.release.phases import PHASES
 from serinus.release.plan import plan_for
-from serinus.release.report import report
+from serinus.release.report import ROUTE_CONFLICT, report
 from serinus.release.steps import STEP_PHASES
 from serinus.release.transitions import finish, next_step, roll_back
 from serinus.release.watch import watch
@@ -42,6 +42,7 @@ def decide(given: Input) -> Decision:
         _advance(draft)
     watch(draft)
     deliver(draft)
+    _notice_conflict(draft)
     timeline.keep(draft)
     outbox.post(draft)
     status = report(given, draft.status, draft.target)
@@ -50,6 +51,13 @@ def decide(given: Input) -> Decision:
     plan = plan_for(given, status, draft.target)
     wake = min(draft.wake, default=None)
     return Decision(status, plan, tuple(draft.notes), wake, tuple(draft.errands.values()))
+
+
+def _notice_conflict(draft: Draft) -> None:
+    """An event when somebody older turns out to have the same address; the condition stays for as long as it lasts."""
+    known = any(each.type == ROUTE_CONFLICT for each in draft.status.conditions)
+    if draft.given.conflict and not known:
+        draft.note(ROUTE_CONFLICT, draft.given.conflict, warning=True)
 
 
 def _advance(draft: Draft) -> None:

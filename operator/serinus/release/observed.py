@@ -10,7 +10,7 @@ from serinus.api.matching import Match
 from serinus.api.notifications import Notification
 from serinus.api.shadow import Shadow
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.api.status import Author, Counts, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
 from serinus.release.revisions import Revision
 from serinus.release.sticky import Split
@@ -127,6 +127,10 @@ class Input:
     """What came of errands that were asked for, by their keys."""
     notifications: tuple[Notification, ...] = ()
     """Who is told of every ModelDeployment's releases."""
+    author: Author | None = None
+    """Who last wrote the spec."""
+    conflict: str | None = None
+    """Who else has the same address, and is older."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from serinus.release.flags import Resolved, resolve
 from serinus.release.observed import Input, Rates
 from serinus.release.revisions import Revision
 
+ROUTE_CONFLICT = "RouteConflict"
 NOTABLE_FACTOR = 2.0
 NOTABLE_SHARE = 0.1
 """Between releases the latency and error columns follow a change only where it crosses the SLO, or where the figure
@@ -37,9 +38,13 @@ def report(given: Input, status: ModelDeploymentStatus, target: Revision) -> Mod
             else "",
         }
     )
-    wanted = [_ready(given, status), *_progress(status, target, phase), *_unresolved(flags)]
+    wanted = [_ready(given, status), *_conflict(given), *_progress(status, target, phase), *_unresolved(flags)]
     conditions = merge(status.conditions, wanted, given.generation, given.now)
     return filled.model_copy(update={"conditions": conditions})
+
+
+def _conflict(given: Input) -> list[Wanted]:
+    return [Wanted(ROUTE_CONFLICT, True, ROUTE_CONFLICT, given.conflict)] if given.conflict else []
 
 
 def _phase(status: ModelDeploymentStatus, target: Revision) -> Phase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from serinus.api.status import Held, Phase, ReleaseStatus
 from serinus.release.draft import Draft
 from serinus.release.permits import forbidden
+from serinus.release.who import author
 
 
 def expire_previous(draft: Draft) -> None:
@@ -49,6 +50,7 @@ def _start(draft: Draft) -> None:
         phase=Phase.PROMOTING if back else Phase.STARTING,
         started_at=draft.now,
         phase_since=draft.now,
+        by=author(draft),
     )
     draft.update(release=release, candidate=target.ref(since=draft.now))
     what = f"version {target.version} (revision {target.name}, {target.model.digest[:19]})"

@@ -116,6 +116,7 @@ def record(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         evidence=release.evidence,
         shadow=release.shadow.model_copy(update={"tests": {}, "above": {}, "joiner": None}) if release.shadow else None,
         experiment=release.experiment,
+        by=release.by,
     )
     draft.update(last_release=entry, history=[entry, *draft.status.history][:MAX_HISTORY])
     inform(draft, entry)

@@ -13,6 +13,8 @@ from serinus.objects.read import observe
 from serinus.release.steps import STEP_PHASES
 
 _BAR = 40
+_VALUES = 8
+"""Values that are shown of a step's result."""
 
 
 def parse(picture: Picture) -> tuple[ModelDeploymentSpec, ModelDeploymentStatus]:
@@ -85,9 +87,11 @@ def _weight(status: ModelDeploymentStatus, ref: RevisionRef) -> str:
 def _release(picture: Picture, spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> list[str]:
     release = status.release
     assert release is not None
-    steps = spec.release.plan_steps() if spec.route else ()
+    steps = spec.release.plan_steps()
     path = []
     for number, step in enumerate(steps):
+        if step.needs_route and not spec.route:
+            continue
         passed = release.phase is Phase.PROMOTING or number < release.step
         here = release.phase in STEP_PHASES and number == release.step
         name = f"{step.weight}%" if step.kind is StepKind.WEIGHT else str(step.kind)
@@ -104,10 +108,23 @@ def _release(picture: Picture, spec: ModelDeploymentSpec, status: ModelDeploymen
         shown.append(
             f"          held {held} of {step.hold}, {release.candidate.requests} of {step.min_requests} requests"
         )
+    shown += _results(picture)
     if release.message:
         shown.append(f"          {release.reason}: {release.message}")
     if release.evidence and release.evidence != release.message:
         shown.append(f"          {release.evidence}")
+    return shown
+
+
+def _results(picture: Picture) -> list[str]:
+    """What steps of other kinds have found so far: the plain values of their part of the status."""
+    raw = (picture.owner.get("status") or {}).get("release") or {}
+    shown = []
+    for kind in StepKind:
+        found = raw.get(kind)
+        if isinstance(found, dict):
+            values = [f"{name} {value}" for name, value in found.items() if isinstance(value, (str, int, float))]
+            shown.append(f"          {kind}: {', '.join(values[:_VALUES])}")
     return shown
 
 

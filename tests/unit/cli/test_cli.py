@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serinus.api.status import Phase
 from serinus.cli import advice, explain, history, main, view
 from serinus.cli.picture import CliError, Picture
 from serinus.objects.context import Context, Object
@@ -60,6 +61,18 @@ def test_status_shows_both_revisions_their_weights_and_where_the_release_is() ->
     assert "[5%] > 50% > 100%" in shown
     assert "of 20s" in shown
     assert "WeightChanged" in shown
+
+
+def test_status_shows_steps_of_other_kinds_and_what_they_found() -> None:
+    smoked = spec("v2", release={"steps": [{"smokeTest": {"requests": 5}}, {"weight": 5, "hold": "20s"}]})
+    world = with_live()
+    world.apply(smoked)
+    world.run(lambda w: w.status.release is not None and w.status.release.phase is Phase.TESTING)
+    for _ in range(2):
+        world.tick()
+    shown = "\n".join(view.lines(picture(world)))
+    assert "[smokeTest] > 5% > 100%" in shown
+    assert "smokeTest: state Running, attempt 1" in shown
 
 
 def test_status_of_a_settled_one_tells_how_the_last_release_ended() -> None:

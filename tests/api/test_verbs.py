@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from serinus.objects.author import CAUSE, author
 
 from api.tables import Kubectl, model_deployment
 from api.test_cli import Serinus, serinus
 from serinus.api.status import ModelDeploymentStatus
 from serinus.cli import main
+from serinus.objects.author import CAUSE, author
 from serinus.objects.context import Context
 from serinus.objects.workload import controller_revision
 from unit.cli.test_report import story

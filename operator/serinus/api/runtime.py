@@ -17,6 +17,7 @@ from serinus.api.texts import (
     ContainerImage,
     DnsName,
     LabelValue,
+    LogUrl,
     PathPrefix,
     SecretKey,
 )
@@ -62,17 +63,67 @@ class Queue(ApiModel):
 class LogTarget(StrEnum):
     OFF = "Off"
     STDOUT = "Stdout"
+    HTTP = "Http"
+    KAFKA = "Kafka"
+
+
+class LogCredentials(ApiModel):
+    """What the log shows, from a Secret in the same namespace."""
+
+    secret_name: DnsName
+    """Name of the Secret."""
+    key: SecretKey = "token"
+    """Key in the Secret."""
 
 
 class PredictionLog(ApiModel):
     """One JSON line per prediction: version, digest, input hash, scores, latency, request id."""
 
     target: LogTarget = LogTarget.OFF
-    """Where lines go: Off, or Stdout of the model's container."""
+    """Where lines go: Off, Stdout of the model's container, Http (POST in batches), or Kafka (a message per line)."""
+    url: LogUrl | None = None
+    """For Http and Kafka: https://HOST/PATH, or kafka://BROKER:9092/TOPIC (docs/runtime/observability.md)."""
+    credentials: LogCredentials | None = None
+    """For Http a bearer token; for Kafka settings of librdkafka, name=value on a line, such as sasl.password."""
+    sample: Percent = Percent("100%")
+    """Share of the requests that have a line, chosen by their id: every version chooses the same ones."""
     payloads: Percent = Percent("0%")
     """Share of the predictions whose inputs are written, too."""
     redact: Annotated[list[ColumnName], Field(max_length=64)] = []
     """Inputs, outputs and columns whose values are never written."""
+    rules = (
+        Cel(
+            "(self.?target.orValue('Off') in ['Http', 'Kafka']) == has(self.url)",
+            "url goes with the targets Http and Kafka: write both, or neither",
+            field_path=".url",
+        ),
+        Cel(
+            "!has(self.url) || !(self.?target.orValue('Off') in ['Http', 'Kafka'])"
+            " || (self.target == 'Kafka') == self.url.startsWith('kafka://')",
+            "write kafka://BROKER:9092/TOPIC with the target Kafka, and https://HOST/PATH with Http",
+            field_path=".url",
+        ),
+        Cel(
+            "!has(self.credentials) || self.?target.orValue('Off') in ['Http', 'Kafka']",
+            "credentials go with the targets Http and Kafka: remove them, or write one of these",
+            field_path=".credentials",
+        ),
+    )
+
+
+class Drift(ApiModel):
+    """How far inputs and scores are from the model's reference.json, as metrics."""
+
+    enabled: bool = True
+    """False: a reference is not looked at."""
+    window: Annotated[
+        Duration,
+        Limits(Duration, ">=", "1s", "write 1s or more; an hour is usual"),
+        Limits(Duration, "<=", "52w", "write 52w or less"),
+    ] = Duration("1h")
+    """Half-life of what was counted."""
+    sample: Percent = Percent("100%")
+    """Share of the batches that are looked at."""
 
 
 class ResponseCache(ApiModel):
@@ -177,6 +228,8 @@ class Runtime(ApiModel):
     """Requests that may wait, and how long."""
     prediction_log: PredictionLog = PredictionLog()
     """A record of each prediction, for audits, drift and replay."""
+    drift: Drift | None = None
+    """How drift is watched. Left out: every model that ships a reference is, with an hour's half-life."""
     response_cache: ResponseCache | None = None
     """Remember answers. Left out: nothing is remembered."""
     api_keys: ApiKeys | None = None

@@ -114,6 +114,16 @@ ContainerImage = Annotated[
 ]
 """A container image."""
 
+LogUrl = Annotated[
+    str,
+    Matching(
+        rf"^(https?|kafka)://[A-Za-z0-9.:,\[\]-]+/{_VISIBLE}$",
+        "write https://HOST/PATH, or kafka://BROKER:9092/TOPIC, without spaces, $, user name or password",
+        1024,
+    ),
+]
+"""Where predictions are written."""
+
 Digest = Annotated[
     str,
     Matching(

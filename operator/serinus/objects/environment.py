@@ -49,9 +49,20 @@ def _options(runtime: Runtime) -> dict[str, str]:
     log = runtime.prediction_log
     if log.target is not LogTarget.OFF:
         values |= {
-            "SERINUS_PREDICTION_LOG": log.target.value.lower(),
+            "SERINUS_PREDICTION_LOG": log.url or log.target.value.lower(),
             "SERINUS_PREDICTION_LOG_PAYLOADS": str(log.payloads.fraction),
             "SERINUS_PREDICTION_LOG_REDACT": ",".join(log.redact),
+        }
+        if log.sample.fraction < 1:
+            values["SERINUS_PREDICTION_LOG_SAMPLE"] = str(log.sample.fraction)
+        if shown := log.credentials:
+            kind = "OPTIONS" if log.target is LogTarget.KAFKA else "TOKEN"
+            values[f"SERINUS_PREDICTION_LOG_{kind}_FILE"] = f"{SECRETS_MOUNT}/{shown.secret_name}/{shown.key}"
+    if drift := runtime.drift:
+        values |= {
+            "SERINUS_DRIFT": "auto" if drift.enabled else "off",
+            "SERINUS_DRIFT_WINDOW": _with_unit(drift.window),
+            "SERINUS_DRIFT_SAMPLE": str(drift.sample.fraction),
         }
     if cache := runtime.response_cache:
         values |= {

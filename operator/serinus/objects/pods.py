@@ -129,7 +129,8 @@ def uses_devices(revision: Revision) -> bool:
 
 def secrets_of(runtime: Runtime) -> list[str]:
     """The Secrets that are mounted into the runtime's container."""
-    named = [runtime.api_keys.secret_name] if runtime.api_keys else []
+    shown = (runtime.api_keys, runtime.prediction_log.credentials)
+    named = [secret.secret_name for secret in shown if secret is not None]
     return list(dict.fromkeys([*named, *runtime.secrets]))
 
 

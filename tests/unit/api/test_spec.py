@@ -22,6 +22,7 @@ SERVER_ONLY = {
     "flag-twice", "preview-at-the-same-host", "preview-host-without-route", "sticky-without-route", "sticky-blue-green",
     "sticky-with-too-many-steps",
     "env-twice", "env-with-a-field-of-its-own", "webhook-twice",
+    "log-url-without-target", "log-target-without-url", "log-url-of-another-target", "log-credentials-for-stdout",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from serinus.objects.render import Desired, render
 from serinus.release.observed import Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.runtimes.base import image_of
+from serinus_runtime.config import from_environment
 
 
 def context(**changes: Any) -> Context:
@@ -83,6 +84,34 @@ def test_prediction_log_is_told_only_where_it_is_wanted() -> None:
         "SERINUS_PREDICTION_LOG_PAYLOADS": "0.01",
         "SERINUS_PREDICTION_LOG_REDACT": "amount,card",
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "variable"),
+    [("Http", "https://logs.example.com/p", "TOKEN_FILE"), ("Kafka", "kafka://b:9092/predictions", "OPTIONS_FILE")],
+)
+def test_prediction_log_goes_elsewhere_with_credentials(target: str, url: str, variable: str) -> None:
+    log = {"target": target, "url": url, "sample": "10%", "credentials": {"secretName": "logs", "key": "k"}}
+    spec = one(rendered(context(runtime={"predictionLog": log})), "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert env["SERINUS_PREDICTION_LOG"] == url
+    assert env["SERINUS_PREDICTION_LOG_SAMPLE"] == "0.1"
+    assert env[f"SERINUS_PREDICTION_LOG_{variable}"] == "/etc/serinus/secrets/logs/k"
+    assert [volume["secret"] for volume in spec["volumes"] if "secret" in volume] == [{"secretName": "logs"}]
+    assert "/etc/serinus/secrets/logs" in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert from_environment(env).prediction_log == url
+
+
+def test_drift_is_told_only_where_it_is_wanted() -> None:
+    def env(**runtime: Any) -> dict[str, str]:
+        (container,) = one(rendered(context(runtime=runtime)), "Deployment")["spec"]["template"]["spec"]["containers"]
+        return {entry["name"]: entry["value"] for entry in container["env"] if "DRIFT" in entry["name"]}
+
+    assert env() == {}
+    told = env(drift={"enabled": False, "window": "2d", "sample": "25%"})
+    config = from_environment(told)
+    assert (config.drift, config.drift_window, config.drift_sample) == ("off", 172_800.0, 0.25)
 
 
 @pytest.mark.parametrize(

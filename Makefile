@@ -72,9 +72,12 @@ bench-grpc:
 bench-overload:
 	@$(STAGE) bench-overload $(PYTHON_ENV) -m bench.runtime.overload
 
-.PHONY: bench-joiner
+.PHONY: bench-joiner bench-mirror
 bench-joiner:
 	@$(STAGE) bench-joiner $(PYTHON_ENV) -m bench.joiner
+
+bench-mirror:
+	@$(STAGE) bench-mirror $(PYTHON_ENV) -m bench.mirror
 
 .PHONY: bench-verdicts
 bench-verdicts:

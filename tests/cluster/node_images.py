@@ -66,12 +66,13 @@ def _gateway() -> ScratchImage:
 
 
 def _envoy() -> ScratchImage:
-    binary = _envoy_binary()
+    binary = envoy_binary()
     files = {"usr/local/bin/envoy": binary, **libraries(binary)}
     return ScratchImage(envoy_image(), ["/usr/local/bin/envoy"], files)
 
 
-def _envoy_binary() -> Path:
+def envoy_binary() -> Path:
+    """The Envoy proxy itself, from the cache."""
     folder = cache() / "tools" / f"envoy-{envoy_version()}"
     target = folder / "envoy"
     if not target.exists():

@@ -86,7 +86,7 @@ class Kubectl:
         assert applied.returncode == 0, applied.stderr
         # The server answers before the CRD has any condition, and then `kubectl wait` fails at once.
         wait = ("wait", "--for=condition=Established", "--timeout=5s", "-f", str(path))
-        until(f"the CRDs of {path} to be served", lambda: self.run(*wait).returncode == 0, timeout=30)
+        until(f"the CRDs of {path} to be served", lambda: self.run(*wait).returncode == 0, timeout=120)
 
     def apply(self, obj: Object, *options: str) -> subprocess.CompletedProcess[str]:
         """`kubectl apply -f -`."""

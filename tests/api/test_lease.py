@@ -41,16 +41,14 @@ def run(apiserver: ClusterInfo, scenario: Callable[[Api, Api, str], Awaitable[No
 
 def test_the_second_waits_and_takes_over_at_once_when_the_first_lets_go(apiserver: ClusterInfo) -> None:
     async def scenario(one: Api, two: Api, name: str) -> None:
-        first = Lease(one, NAMESPACE, name, "first", duration=30)
-        second = Lease(two, NAMESPACE, name, "second", duration=30)
+        first = Lease(one, NAMESPACE, name, "first", duration=600)
+        second = Lease(two, NAMESPACE, name, "second", duration=600)
         await first.acquire()
         waiting = asyncio.create_task(second.acquire())
         done, _ = await asyncio.wait([waiting], timeout=3)
         assert not done, "two replicas lead"
         await first.release()
-        started = time.monotonic()
-        await waiting
-        assert time.monotonic() - started < 10, "a released lease must not be waited out"
+        await waiting  # a lease of ten minutes that had to be waited out would end the scenario
         stored = await one.get(LEASE, NAMESPACE, name)
         assert stored is not None
         assert stored["spec"]["holderIdentity"] == "second"
@@ -61,12 +59,12 @@ def test_the_second_waits_and_takes_over_at_once_when_the_first_lets_go(apiserve
 
 def test_a_silent_leader_is_replaced_and_notices(apiserver: ClusterInfo) -> None:
     async def scenario(one: Api, two: Api, name: str) -> None:
-        frozen = Lease(one, NAMESPACE, name, "frozen", duration=2)
-        second = Lease(two, NAMESPACE, name, "second", duration=2)
+        frozen = Lease(one, NAMESPACE, name, "frozen", duration=6)
+        second = Lease(two, NAMESPACE, name, "second", duration=6)
         await frozen.acquire()
         started = time.monotonic()
         await second.acquire()
-        assert time.monotonic() - started >= 2, "a lease was taken before it ran out"
+        assert time.monotonic() - started >= 6, "a lease was taken before it ran out"
         with pytest.raises(LeaseLost, match="another replica leads"):
             await frozen.keep()
 
@@ -75,12 +73,12 @@ def test_a_silent_leader_is_replaced_and_notices(apiserver: ClusterInfo) -> None
 
 def test_a_leader_keeps_its_lease(apiserver: ClusterInfo) -> None:
     async def scenario(one: Api, two: Api, name: str) -> None:
-        first = Lease(one, NAMESPACE, name, "first", duration=2)
-        second = Lease(two, NAMESPACE, name, "second", duration=2)
+        first = Lease(one, NAMESPACE, name, "first", duration=5)
+        second = Lease(two, NAMESPACE, name, "second", duration=5)
         await first.acquire()
         keeping = asyncio.create_task(first.keep())
         waiting = asyncio.create_task(second.acquire())
-        done, pending = await asyncio.wait([keeping, waiting], timeout=6)
+        done, pending = await asyncio.wait([keeping, waiting], timeout=12)
         assert not done
         for task in pending:
             task.cancel()

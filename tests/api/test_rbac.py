@@ -29,7 +29,7 @@ def kinds(kubectl: Kubectl) -> Iterator[None]:
     kubectl.establish(stubs)
     # The operator looks at the server's discovery once, when it starts; it lags behind the CRDs.
     listed = ("get", "--raw", "/apis/monitoring.coreos.com/v1"), ("get", "--raw", "/apis/gateway.networking.k8s.io/v1")
-    until("discovery", lambda: all(kubectl.run(*query).returncode == 0 for query in listed), timeout=30)
+    until("discovery", lambda: all(kubectl.run(*query).returncode == 0 for query in listed), timeout=120)
     yield
     kubectl.run("delete", "-f", str(stubs), "--wait=false")
 
@@ -105,7 +105,7 @@ def test_the_operator_is_refused_nothing(mode: str, apiserver: Any, kubectl: Kub
     with log.open("w") as output:
         operator = subprocess.Popen([sys.executable, "-m", "serinus"], env=environment, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         for kind in CHILDREN:
             left = max(1, round(deadline - time.monotonic()))
             found = kubectl.run(
@@ -115,11 +115,11 @@ def test_the_operator_is_refused_nothing(mode: str, apiserver: Any, kubectl: Kub
             assert found.returncode == 0, f"{kind}: {found.stderr}\n{log.read_text()[-4000:]}"
             if kind == "deployment":
                 pretend_ready(kubectl, team)
-        told = kubectl.run("-n", team, "wait", "--for=create", "events.events.k8s.io", "--all", "--timeout=30s")
+        told = kubectl.run("-n", team, "wait", "--for=create", "events.events.k8s.io", "--all", "--timeout=120s")
         assert told.returncode == 0, told.stderr
     finally:
         operator.send_signal(signal.SIGTERM)
-        operator.wait(timeout=30)
+        operator.wait(timeout=60)
         kubectl.run("delete", "namespace", home, team, "--wait=false")
         kubectl.run("delete", "clusterrole,clusterrolebinding", home, "--ignore-not-found")
     assert "forbidden" not in log.read_text().lower()

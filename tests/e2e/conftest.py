@@ -33,6 +33,7 @@ def operator(cluster: ClusterInfo, release: Release, tmp_path: Path) -> Iterator
     yield running
     running.kill()
     print(running.log.read_text()[-6000:])
+    assert running.crashes == [], "the operator ended by itself"
 
 
 @pytest.fixture

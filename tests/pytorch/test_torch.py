@@ -133,7 +133,7 @@ def test_a_killed_worker_is_replaced_and_the_pod_is_not_ready_meanwhile(torch: T
         assert (status, headers["retry-after"]) == (503, "1")
         assert "try again" in body["error"]
         assert request(server.port, "GET", "/v2/health/live")[0] == 200
-        eventually(server.assert_ready, 60)
+        eventually(server.assert_ready)
         assert infer(server.port, [1, 2, 3])[0] == 200
         assert server.engine.pid != first
         metrics = server.metrics()
@@ -141,12 +141,12 @@ def test_a_killed_worker_is_replaced_and_the_pod_is_not_ready_meanwhile(torch: T
 
 
 def test_a_stuck_batch_ends_the_worker_and_is_answered(torch: Torch) -> None:
-    with torch.live("whims", engine_timeout=1.0, queue_timeout=60.0) as server:
+    with torch.live("whims", engine_timeout=5.0, queue_timeout=60.0) as server:
         first = server.engine.pid
         status, _, body = infer(server.port, [99, 0, 0])
         assert status == 504
         assert "did not answer in time" in body["error"]
-        eventually(server.assert_ready, 60)
+        eventually(server.assert_ready)
         assert infer(server.port, [1, 2, 3])[0] == 200
         assert not Path(f"/proc/{first}").exists()
 
@@ -164,7 +164,7 @@ def test_a_handler_of_an_archive_runs_unchanged(torch: Torch) -> None:
     with torch.live("scorer", engine="torch", allow_python=True) as server:
         assert infer(server.port, [1, 2, 3], [4, 5, 6])[2]["outputs"][0]["data"] == [6.0, 15.0]
         assert infer(server.port, [77, 0, 0])[0] == 503
-        eventually(server.assert_ready, 60)
+        eventually(server.assert_ready)
         assert infer(server.port, [1, 2, 3])[2]["outputs"][0]["data"] == [6.0]
 
 

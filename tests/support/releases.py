@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -50,31 +51,49 @@ class Operator:
             "SERINUS_LOG_FORMAT": "text",
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
         self.starts = 0
+        self.crashes: list[int] = []
+        """Exit codes of those that ended by themselves and did not say that they had lost their lease."""
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "serinus"], env=self._environment, stdout=log, stderr=log
-            )
+        with self._turn:
+            self._spawn()
         self.starts += 1
+
+    def _spawn(self) -> None:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-m", "serinus"], env=self._environment, stdout=log, stderr=log)
+        self._process = process
+        threading.Thread(target=self._look_after, args=(process,), daemon=True).start()
+
+    def _look_after(self, process: subprocess.Popen[bytes]) -> None:
+        """Starts it again as the kubelet would: on a slow machine it may fail to renew its short lease, and ends."""
+        code = process.wait()
+        if "leadership lost" not in self.log.read_text(errors="replace")[-3000:] and self._process is process:
+            self.crashes.append(code)
+        time.sleep(1)
+        with self._turn:
+            if self._process is process:
+                self._spawn()
+
+    def _taken(self) -> subprocess.Popen[bytes] | None:
+        with self._turn:
+            process, self._process = self._process, None
+        return process
 
     def kill(self) -> None:
         """kill -9: nothing can be tidied up."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if process := self._taken():
+            process.kill()
+            process.wait()
 
     def stop(self) -> int:
         """SIGTERM, as Kubernetes does it; returns the exit code."""
-        if self._process is None:
+        if (process := self._taken()) is None:
             return 0
-        self._process.terminate()
-        try:
-            return self._process.wait(60)
-        finally:
-            self._process = None
+        process.terminate()
+        return process.wait(60)
 
 
 @dataclass

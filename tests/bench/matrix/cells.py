@@ -14,6 +14,10 @@ _SOON = {"rollbackWindow": "40s"}
 STRATEGIES: Mapping[str, dict[str, Any]] = {
     "Canary": {"steps": _WEIGHTS, **_SOON},
     "BlueGreen": {"strategy": "BlueGreen", **_SOON},
+    "shadow, then Canary": {
+        "steps": [{"shadow": {"percent": 50, "duration": "5s", "minPairs": 60, "maxDisagreement": "5%"}}, *_WEIGHTS],
+        **_SOON,
+    },
     "smoke, then Canary": {"smokeTest": {"requests": 20}, "steps": _WEIGHTS, **_SOON},
 }
 """`spec.release` by name, with holds as short as a cell is."""
@@ -43,8 +47,9 @@ class Cell:
 
     @property
     def expected(self) -> frozenset[str]:
-        """How the release may end. Nobody compares answers in a canary: who disagrees is good there."""
-        return frozenset({"Promoted"}) if self.candidate in ("good", "disagreeing") else CAUGHT
+        """How the release may end. Only a shadow compares answers: who disagrees is good elsewhere."""
+        good = self.candidate == "good" or (self.candidate == "disagreeing" and "shadow" not in self.strategy)
+        return frozenset({"Promoted"}) if good else CAUGHT
 
 
 def cells() -> list[Cell]:

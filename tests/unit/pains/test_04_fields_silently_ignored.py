@@ -50,8 +50,8 @@ def test_every_field_is_read_somewhere() -> None:
     unread = [
         name
         for name in fields(ModelDeploymentSpec, set())
-        if not re.search(rf"\.{name}\b", acting)
-        and not re.search(rf"\bself\.{name}\b", helpers)
+        if not re.search(rf"[.\"]{name}\b", acting)
+        and not re.search(rf"\bself\.([\w.]+\.)?{name}\b", helpers)
         and name not in SHOWN_ONLY
     ]
     assert unread == [], "fields that nothing reads"

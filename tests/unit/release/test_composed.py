@@ -29,9 +29,21 @@ from unit.release.world import World, settled, spec, with_live
 Step = dict[str, Any]
 STEPS: dict[str, list[Step]] = {
     "smokeTest": [{"smokeTest": {"requests": 5, "timeout": "30s"}}, {"smokeTest": {}, "approval": True}],
+    "shadow": [{"shadow": {"percent": 20, "duration": "6s", "minPairs": 20}}],
+    "preview": [{"preview": {}, "hold": "4s"}],
     "weight": [],  # made below: weights rise
+    "experiment": [],  # made below: last, at a share of its own
 }
 """Steps of each kind that lists are made of."""
+SUCCESSES, TRIALS = "sum by (model_namespace, model_deployment, revision) (orders)", "visitors"
+EXPERIMENT = {
+    "metric": {"successes": SUCCESSES, "trials": TRIALS, "interval": "2s"},
+    "share": 60,
+    "baseline": "10%",
+    "minimumEffect": "20%",
+    "maxDuration": "10m",
+    "onSuccess": "Promote",
+}
 GOOD = Result(SmokeReport("generated", 5))
 BAD = Result(SmokeReport("generated", 5, errors=5, error="500"))
 FAULTS = ("nothing", "prometheus", "gateway", "pods", "few", "silence", "errands")
@@ -47,7 +59,10 @@ def lists(draw: st.DrawFn) -> list[Step]:
     """A list of steps: what needs no user first, then weights that rise."""
     before = [draw(st.sampled_from(STEPS[kind])) for kind in STEPS if STEPS[kind] and draw(st.booleans())]
     shares = sorted(draw(st.sets(st.sampled_from([1, 10, 50, 100]), max_size=3)))
-    return [*before, *weights(*shares, approval=draw(st.booleans()))] or weights(5)
+    after: list[Step] = [{"experiment": EXPERIMENT}] if draw(st.booleans()) else []
+    if after:
+        shares = [share for share in shares if share < int(str(EXPERIMENT["share"]))]
+    return [*before, *weights(*shares, approval=draw(st.booleans())), *after] or weights(5)
 
 
 def release(steps: list[Step]) -> dict[str, Any]:
@@ -58,8 +73,7 @@ def release(steps: list[Step]) -> dict[str, Any]:
 
 
 def test_every_kind_of_step_is_here() -> None:
-    assert set(STEPS) <= set(StepKind)
-    assert set(PHASE_OF) == set(StepKind)
+    assert set(STEPS) == set(PHASE_OF) == set(StepKind)
 
 
 class Watched(invariants.Checked):
@@ -67,6 +81,21 @@ class Watched(invariants.Checked):
 
     most: int = 1000
     """No revision but the live one has more pods that are ready."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.visitors: dict[str, float] = {}
+        self.orders: dict[str, float] = {}
+
+    def serve(self, seconds: float) -> None:
+        """Users of the live version buy once in ten visits, those of others every other time."""
+        live = self.status.live.revision if self.status.live else None
+        super().serve(seconds)
+        for name, weight in self.route.items():
+            come = self.rate * seconds * weight / 100
+            self.visitors[name] = self.visitors.get(name, 0.0) + come
+            self.orders[name] = self.orders.get(name, 0.0) + come * (0.1 if name == live else 0.5)
+        self.own = {TRIALS: dict(self.visitors), SUCCESSES: dict(self.orders)}
 
     def observed(self) -> Observed:
         seen = super().observed()
@@ -94,7 +123,7 @@ def check(given: Input, decision: Decision) -> None:
     if now.weight > before:
         asked = 100 if now.phase is Phase.PROMOTING else steps[min(now.step, len(steps) - 1)].share
         assert now.weight == asked, "a weight that no step asks for"
-        assert now.phase in (Phase.CANARY, Phase.PROMOTING), f"users in phase {now.phase}"
+        assert now.phase in (Phase.CANARY, Phase.EXPERIMENTING, Phase.PROMOTING), f"users in phase {now.phase}"
     if now.weight and not now.skips_steps and given.status.live is not None:
         tested = [n for n, step in enumerate(steps) if step.smoke_test is not None and n < now.step]
         if tested and was is not None and same and was.phase is Phase.TESTING:

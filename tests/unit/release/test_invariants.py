@@ -129,6 +129,14 @@ def passed_on_evidence(given: Input, was: ReleaseStatus, now: ReleaseStatus) -> 
     if steps[now.step].preview is not None or steps[now.step].pass_on is PassOn.READINESS:
         return
     assert given.evidence.available, "passed while Prometheus was away"
+    if (shadow := steps[now.step].shadow) is not None:
+        assert now.shadow is not None
+        assert now.shadow.pairs >= shadow.min_pairs, "promoted on too few pairs"
+        return
+    if steps[now.step].smoke_test is not None:
+        assert now.smoke_test is not None
+        assert now.smoke_test.finished_at is not None, "promoted before the smoke test ended"
+        return
     assert now.step == len(steps) - 1, "passed before the last step"
     assert now.candidate.requests >= steps[now.step].min_requests, "passed on too few requests"
     assert was.serving_since is not None, "passed before the gateway served the weight"

@@ -36,9 +36,16 @@ class Draft:
 
     def judge(self, stage: int) -> SequentialJudge:
         """Judges one stage of a release: a step, by its index, or what follows the promotion."""
-        release = self.spec.release
-        alpha = release.alpha.fraction * share_of_alpha(stage, len(self.steps) + 1)
-        return SequentialJudge(questions(self.spec.slo, release.analysis.worse_than_live), alpha)
+        return SequentialJudge(questions(self.spec.slo, self.spec.release.analysis.worse_than_live), self.alpha(stage))
+
+    def alpha(self, stage: int) -> float:
+        """What a step, by its index, or what follows the promotion may use of the accepted chance of a mistake.
+
+        Steps without users use none of it.
+        """
+        stages = [number for number, step in enumerate(self.steps) if step.share]
+        number = stages.index(stage) if stage in stages else len(stages)
+        return self.spec.release.alpha.fraction * share_of_alpha(number, len(stages) + 1)
 
     @property
     def step(self) -> Step | None:

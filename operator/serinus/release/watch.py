@@ -13,7 +13,7 @@ from datetime import datetime
 
 from serinus.api.status import Counts, Phase, Recent, ReleaseStatus, Watch
 from serinus.api.units import Duration
-from serinus.evidence.verdict import SLOW_FRACTION, Finding, SequentialJudge, Verdict, questions, share_of_alpha
+from serinus.evidence.verdict import SLOW_FRACTION, Finding, SequentialJudge, Verdict, questions
 from serinus.release.draft import Draft
 from serinus.release.gates import add
 
@@ -70,9 +70,7 @@ def _verdict(draft: Draft, known: Watch) -> Verdict | None:
 
 
 def _judge(draft: Draft) -> SequentialJudge:
-    steps = len(draft.steps)
-    alpha = draft.spec.release.alpha.fraction * share_of_alpha(steps, steps + 1)
-    return SequentialJudge(questions(draft.spec.slo), alpha / (SLICES + 1))
+    return SequentialJudge(questions(draft.spec.slo), draft.alpha(len(draft.steps)) / (SLICES + 1))
 
 
 def _go_back(draft: Draft, known: Watch, found: Verdict, window: float) -> None:

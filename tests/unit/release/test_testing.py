@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serinus.api.smoke import Compared, SmokeState
 from serinus.api.status import Counts, Outcome, Phase
+from serinus.release.draft import Draft
 from serinus.release.errands import Errand, Result
 from serinus.release.smoke import SmokeReport, SmokeTask
 from unit.release.world import World, settled, spec, with_live
@@ -254,3 +255,11 @@ def test_whatever_comes_no_weight_before_it_passed(outcomes: list[str], lost: li
     else:
         raise AssertionError("no end")
     assert world.live() == ("v1" if world.status.phase is Phase.FAILED else "v2")
+
+
+def test_it_takes_nothing_of_the_chance_to_find_a_broken_candidate() -> None:
+    """Two fifths of alpha belong to the first step with users, whatever comes before it; no more is spent in all."""
+    world = with_live()
+    world.apply(smoked(steps=[{"weight": 5}, {"weight": 25}, {"weight": 50}]))
+    draft = Draft(world.given())
+    assert [draft.alpha(stage) for stage in (1, 2, 3, 4)] == pytest.approx([0.004, 0.002, 0.002, 0.002])

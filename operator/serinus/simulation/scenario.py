@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from serinus.api.analysis import Figure
+from serinus.api.release import Strategy
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.steps import StepKind
 from serinus.evidence.verdict import SLOW_FRACTION
@@ -73,19 +74,29 @@ class Scenario:
 
 def simulated(spec: ModelDeploymentSpec) -> tuple[ModelDeploymentSpec, Sequence[str]]:
     """What of a specification can be simulated, and what is taken for granted."""
-    release, granted = spec.release, []
-    steps = None
-    if release.steps is not None:
-        others = [str(each.kind) for each in release.steps if each.kind is not StepKind.WEIGHT]
-        if others:
-            granted.append(f"passed: {', '.join(others)}")
-        if any(each.approval for each in release.steps):
-            granted.append("approved at once: steps that wait for somebody")
-        weights = [each for each in release.steps if each.kind is StepKind.WEIGHT]
-        steps = [each.model_copy(update={"approval": False}) for each in weights] or None
+    release, granted = spec.release, list[str]()
+    planned = release.plan_steps()
+    weights = [each for each in planned if each.kind is StepKind.WEIGHT]
+    if others := list(dict.fromkeys(str(each.kind) for each in planned if each.kind is not StepKind.WEIGHT)):
+        granted.append(f"passed: {', '.join(others)}")
+    if any(each.approval for each in planned):
+        granted.append("approved at once: steps that wait for somebody")
+    if release.windows:
+        granted.append("always open: windows")
+    if release.webhooks:
+        granted.append("agreed: webhooks")
     kept = [each for each in release.analysis.metrics if each.figure in _KNOWN]
     if left := [each.name for each in release.analysis.metrics if each not in kept]:
         granted.append(f"left out: metrics {', '.join(left)}, whose values are not simulated")
     analysis = release.analysis.model_copy(update={"metrics": kept})
-    fresh = release.model_copy(update={"steps": steps, "analysis": analysis})
+    # Everything that needs the world outside goes; without any weight it is one switch, as in BlueGreen.
+    fresh = release.model_copy(
+        update={
+            "strategy": Strategy.CANARY if weights else Strategy.BLUE_GREEN,
+            "steps": [each.model_copy(update={"approval": False}) for each in weights] or None,
+            "analysis": analysis,
+            **dict.fromkeys(("smoke_test", "shadow", "sticky")),
+            **{name: [] for name in ("windows", "webhooks", "notifications")},
+        }
+    )
     return spec.model_copy(update={"release": fresh}), granted

@@ -149,6 +149,24 @@ def test_what_cannot_be_simulated_is_said() -> None:
     assert run(kept, Scenario(), 1).outcome == "Promoted"
 
 
+@pytest.mark.parametrize(
+    "release",
+    [
+        {"smokeTest": {"requests": 5}},
+        {"steps": [{"smokeTest": {"requests": 5}}]},
+        {"strategy": "Shadow", "shadow": {"percent": 10}},
+        {"strategy": "BlueGreen"},
+        {"webhooks": [{"name": "w", "url": "http://a/", "when": ["Before"]}]},
+        {"notifications": [{"type": "Slack", "receiver": "a"}]},
+    ],
+)
+def test_what_needs_the_world_outside_is_taken_for_granted(release: dict[str, object]) -> None:
+    kept, granted = simulated(spec(release=release))
+    done = run(kept, Scenario(limit=4000.0), 1)
+    assert done.outcome == "Promoted"
+    assert bool(granted) is not (release.keys() <= {"notifications"} or release == {"strategy": "BlueGreen"})
+
+
 def test_worse_than_live_is_bad_inside_the_slo() -> None:
     analysis = {"worseThanLive": {"errorRate": "1%"}}
     lax = spec(slo={"p99": "50ms", "errorRate": "20%"}, release={"analysis": analysis})

@@ -61,6 +61,8 @@ class Lane(ABC):
 
     def open(self) -> None:
         """Namespace and live version are there, and users are answered."""
+        # A run that was killed leaves its namespaces.
+        self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found")
         self.kubectl("create", "namespace", self.namespace)
         self.begin()
 

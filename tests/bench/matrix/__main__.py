@@ -39,6 +39,8 @@ def play(todo: list[Cell], results: Path, minutes: float, rate: float) -> None:
     info = provider.start()
     provider.load_image(provider.build_image("runtime"))
     kubectl: list[str | Path] = [info.kubectl, "--kubeconfig", info.kubeconfig]
+    # A run that was killed leaves its namespace.
+    output([*kubectl, "delete", "namespace", NAMESPACE, "--ignore-not-found"])
     output([*kubectl, "create", "namespace", NAMESPACE])
     release = Release(info, NAMESPACE, built())
     operator = Operator(info, NAMESPACE, OUT)

@@ -40,7 +40,7 @@ def told(kubectl: Kubectl) -> str:
 
 
 def test_they_show_what_is_stored(serinus: Serinus, kubectl: Kubectl, told: str, tmp_path: Path) -> None:
-    found = json.loads(kubectl.run("get", "mdep", NAME, "-n", told, "-o", "json").stdout)
+    found = json.loads(kubectl.run("get", "mdep", NAME, "-n", told, "-o", "json", "--show-managed-fields").stdout)
     status = ModelDeploymentStatus.model_validate(found["status"])
     assert status.release is not None
     assert status.release.timeline, "the API server keeps the moments"

@@ -36,15 +36,8 @@ STEPS_AND_GATES: Mapping[str, tuple[str, str]] = {
     ),
     "SmokeTestFailed": (
         "the candidate answered requests of the smoke test wrongly, too slowly, or not at all",
-        "read status.release.smokeTest: it has the answers; send the same request to a pod by `kubectl port-forward`",
-    ),
-    "ParityFailed": (
-        "the candidate's answers differ from the live version's by more than the tolerance",
-        "read the samples in status.release.smokeTest; where the difference is meant, raise the tolerance",
-    ),
-    "Disagreement": (
-        "the candidate predicts something else than the live version, on the same inputs",
-        "read the worst disagreements of the shadow's report; where the difference is meant, raise the limit",
+        "read status.release.smokeTest: it has the answers; send the same request to a pod by `kubectl port-forward`; "
+        "where another answer than the live version's is meant, raise tolerance or maxDisagreement",
     ),
     "OutsideWindow": (
         "the release waits for its maintenance window",
@@ -55,12 +48,8 @@ STEPS_AND_GATES: Mapping[str, tuple[str, str]] = {
         "ask whoever froze them; roll-backs go on meanwhile",
     ),
     "WebhookRefused": (
-        "a webhook of the release said no",
-        "read its answer in the message, and the log of the service behind it",
-    ),
-    "WebhookFailed": (
-        "a webhook of the release cannot be reached or did not answer in time",
-        "try its address from a pod of the operator's namespace; its failurePolicy says what follows",
+        "a webhook of the release said no, or could not be reached and its failurePolicy is Fail",
+        "read its answer in the message, and the log of the service behind it; try its address from the operator's pod",
     ),
     "RouteConflict": (
         "an older ModelDeployment has the same host name and path at the same Gateway: gateways serve the older one",

@@ -117,6 +117,18 @@ def test_diff_shows_what_changed_and_nothing_else() -> None:
         history.find(shown, "v9")
 
 
+@pytest.mark.parametrize("reason", sorted({*explain._ADVICE, *advice.STEPS_AND_GATES}))
+def test_advice_is_for_reasons_that_the_operator_gives(reason: str) -> None:
+    operator = ROOT / "operator" / "serinus"
+    said = [
+        path
+        for path in sorted(operator.rglob("*.py"))
+        if "cli" not in path.relative_to(operator).parts and f'"{reason}"' in path.read_text()
+    ]
+    runtime = ROOT / "runtime-image" / "serinus_runtime"
+    assert said or any(reason in path.read_text() for path in sorted(runtime.glob("*.py")))
+
+
 def test_nothing_to_explain_where_all_is_well() -> None:
     assert explain.findings(picture(with_live())) == []
 

@@ -112,7 +112,7 @@ class Reconciler:
                 now=self._clock(),
                 asked=asked(meta.get("annotations")),
                 frozen=self._frozen(meta["namespace"]),
-                results=self._errands.results(key) if self._errands else {},
+                results=self._errands.results(key) if self._errands is not None else {},
                 notifications=self._notifications,
                 author=author(meta),
                 conflict=self._routes.conflict(key),
@@ -127,7 +127,7 @@ class Reconciler:
             return await self._refresh(key, owner)
         self._remember(key, decision.status.watch)
         self._book.settle(key, mark)
-        if self._errands:
+        if self._errands is not None:
             self._errands.ask(key, decision.errands)
         for note in decision.notes:
             telemetry.EVENTS.labels(note.reason).inc()
@@ -216,7 +216,7 @@ class Reconciler:
         self._remember(key, None)
         self._book.forget(key)
         self._routes.forget(key)
-        if self._errands:
+        if self._errands is not None:
             self._errands.forget(key)
         self._applier.forget(key)
         self._told.pop(key, None)

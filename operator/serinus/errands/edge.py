@@ -51,9 +51,6 @@ class Errands:
         self._rooms: defaultdict[type, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
         self._known: dict[Key, dict[str, _Underway]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._known.values()))
-
     def results(self, owner: Key) -> Mapping[str, Result]:
         """Results by the errands' keys. They stay until `ask` no longer names them, so that a decision which could
         not be stored finds them again."""

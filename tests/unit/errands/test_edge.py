@@ -161,3 +161,8 @@ def test_an_unknown_task_is_a_result_too() -> None:
         assert errands.results(OWNER)["hello"].problem == "nobody here can do Say"
 
     run(story)
+
+
+def test_an_edge_with_nothing_to_do_is_there_all_the_same() -> None:
+    """`if errands:` must not take it for none: no errand would ever begin."""
+    assert Site().errands

@@ -34,7 +34,7 @@ def call(
     async def story() -> HookAnswer:
         app = web.Application()
         app.router.add_post("/{tail:.*}", handle)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -48,8 +48,9 @@ class GrpcEngine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        stopping = self._server.stop(None)
         self.gate.set()
-        self._server.stop(None).wait()
+        stopping.wait()
 
     def _noting(self, behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, Any], Any]:
         def call(request: Any, context: Any) -> Any:

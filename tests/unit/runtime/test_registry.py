@@ -98,7 +98,7 @@ def test_the_server_shows_its_engine_and_closes_it() -> None:
 
 def test_an_engine_that_fails_in_warm_up_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     engine = _Mortal()
-    monkeypatch.setattr("serinus_runtime.server.open_engine", lambda _: engine)
+    monkeypatch.setattr("serinus_runtime.loading.open_engine", lambda _: engine)
     monkeypatch.setattr(engine, "run", lambda *_: (_ for _ in ()).throw(support.EngineError("broken")))
     with pytest.raises(FailureError, match="broken"):
         load_model(Config(model_dir=tmp_path))

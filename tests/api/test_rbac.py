@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def pretend_ready(kubectl: Kubectl, namespace: str) -> None:
 def test_the_operator_is_refused_nothing(mode: str, apiserver: Any, kubectl: Kubectl, tmp_path: Path) -> None:
     if not Path(apiserver.helm).is_file():
         pytest.skip(f"no helm at {apiserver.helm}")
-    home, team = f"rbac-{mode}", f"rbac-{mode}-team"
+    home = f"rbac-{mode}-{secrets.token_hex(3)}"
+    team = f"{home}-team"
     assert kubectl.run("create", "namespace", team).returncode == 0
     token = install(kubectl, Path(apiserver.helm), home, team if mode == "namespace" else None)
     spec = merge(load("base.yaml"), {"release": {"steps": None}})

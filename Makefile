@@ -10,7 +10,8 @@
 #   make lint      ruff, mypy, generated files current
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
-#   make bench-runtime, bench-grpc, bench-operator, bench-overload   measurements; each ends with a RESULT line
+#   make bench-runtime, bench-grpc, bench-overload, bench-operator, bench-verdicts, bench-experiment, bench-exposure,
+#        bench-joiner, bench-mirror   measurements; each ends with a RESULT line
 #   make bench-exposure   Serinus beside Flagger on one cluster: users that a bad version reaches (ARGS=--quick)
 #   make matrix   each strategy, each kind of candidate, each disturbance on a real cluster under load
 #   make fuzz      coverage-guided fuzzing of what reads strangers' bytes (FUZZ_SECONDS=60 for each target)
@@ -78,6 +79,10 @@ bench-joiner:
 
 bench-mirror:
 	@$(STAGE) bench-mirror $(PYTHON_ENV) -m bench.mirror
+
+.PHONY: bench-experiment
+bench-experiment:
+	@$(STAGE) bench-experiment $(PYTHON_ENV) -m bench.experiment
 
 .PHONY: bench-verdicts
 bench-verdicts:

@@ -11,7 +11,8 @@ from kubernetes.aio import config
 
 from api.tables import Kubectl, load, model_deployment
 from serinus.api import API_VERSION, KIND
-from serinus.api.status import Capital, ModelDeploymentStatus, Phase, ReleaseStatus
+from serinus.api.shown import Capital
+from serinus.api.status import ModelDeploymentStatus, Phase, ReleaseStatus
 from serinus.cluster.client import Api
 
 pytestmark = pytest.mark.needs("apiserver")

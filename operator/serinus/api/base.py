@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from serinus.api.cel import Cel, with_rules
+
+ATOMIC: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
+"""Merged by key, a map whose last key goes becomes null in a server-side apply, which its own schema then refuses."""
 
 
 class ApiModel(BaseModel):

@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from serinus import __version__
 from serinus.api.analysis import Metric
+from serinus.api.shown import Counts, MetricStatus
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import Counts, MetricStatus, ModelDeploymentStatus, Moment, ReleaseRecord
+from serinus.api.status import ModelDeploymentStatus, Moment, ReleaseRecord
 from serinus.api.units import Duration, Percent
 from serinus.cli import history, nested
 from serinus.cli.charts import Band, chart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from serinus.api.status import Counts
+from serinus.api.shown import Counts
 from serinus.evidence.counters import Ledger, Owner, Pod, Snapshot, by_revision, increase
 from serinus.evidence.mirrored import ShadowBook
 from serinus.release.observed import Evidence, Rates

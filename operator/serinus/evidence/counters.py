@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from serinus.api.status import Counts
+from serinus.api.shown import Counts
 from serinus.evidence.mirrored import ShadowSnapshot
 
 K = TypeVar("K")

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Literal
 
 from serinus.api.analysis import WorseThanLive
+from serinus.api.shown import Capital, Counts, Recent, Spread
 from serinus.api.spec import Slo
-from serinus.api.status import Capital, Counts, Recent, Spread
 from serinus.api.units import Percent
 from serinus.evidence.sequential import HELD_BACK, bet, invest, log_evidence, start, upper_bound
 

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 
 from serinus.api.experiment import Experiment
-from serinus.api.status import Arm, ExperimentStatus, Recommendation, SampleSize
+from serinus.api.shown import Arm, ExperimentStatus, Recommendation, SampleSize
 from serinus.api.units import Percent
 from serinus.evidence.samplesize import sample_size
 from serinus.evidence.twosample import Block, bet, centre, log_evidence, start

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from serinus.api.status import Counts, Outcome, Phase
+from serinus.api.shown import Counts
+from serinus.api.status import Outcome, Phase
 from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from serinus.api.analysis import Figure, Metric
-from serinus.api.status import Measurement, MetricStatus
+from serinus.api.shown import Measurement, MetricStatus
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release.draft import Draft
 

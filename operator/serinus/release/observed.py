@@ -9,8 +9,9 @@ from datetime import datetime
 from serinus.api.matching import Match
 from serinus.api.notifications import Notification
 from serinus.api.shadow import Shadow
+from serinus.api.shown import Counts
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import Author, Counts, ModelDeploymentStatus
+from serinus.api.status import Author, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
 from serinus.release.revisions import Revision
 from serinus.release.sticky import Split

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from serinus.api.status import Capital, ModelDeploymentStatus, Watch
+from serinus.api.shown import Capital
+from serinus.api.status import ModelDeploymentStatus, Watch
 from serinus.evidence.sequential import log_evidence
 
 FACTOR = 2.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serinus.api.shadow import Shadow
-from serinus.api.status import Counts, Recent, ShadowStatus, Unpaired
+from serinus.api.shown import Counts, Recent, ShadowStatus, Unpaired
 from serinus.api.units import Percent
 from serinus.evidence.sequential import LARGEST
 from serinus.evidence.verdict import Finding, Question, SequentialJudge, Verdict

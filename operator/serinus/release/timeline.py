@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 
-from serinus.api.status import Capital, Moment, ReleaseRecord, ReleaseStatus
+from serinus.api.shown import Capital
+from serinus.api.status import Moment, ReleaseRecord, ReleaseStatus
 from serinus.evidence.sequential import log_evidence
 from serinus.release.draft import Draft
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from serinus.api.status import Counts, Outcome, Phase, ReleaseRecord
+from serinus.api.shown import Counts
+from serinus.api.status import Outcome, Phase, ReleaseRecord
 from serinus.release.draft import Draft
 from serinus.release.informing import inform
 from serinus.release.steps import COUNTED_PHASES, PHASE_OF

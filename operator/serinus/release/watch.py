@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from serinus.api.status import Counts, Phase, Recent, ReleaseStatus, Watch
+from serinus.api.shown import Counts, Recent
+from serinus.api.status import Phase, ReleaseStatus, Watch
 from serinus.api.units import Duration
 from serinus.evidence.verdict import SLOW_FRACTION, Finding, SequentialJudge, Verdict, questions
 from serinus.release.draft import Draft

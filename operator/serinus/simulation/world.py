@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from serinus.api.shown import Counts
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import Counts
 from serinus.release.observed import Evidence, Failure, Observed, Plan, Rates, RevisionState, RouteState
 from serinus.release.revisions import Revision
 from serinus.simulation.draws import binomial, poisson

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.verdicts.vector import Live, Tests
-from serinus.api.status import Capital, Counts, Recent
+from serinus.api.shown import Capital, Counts, Recent
 from serinus.evidence.sequential import log_evidence
 from serinus.evidence.verdict import Question, SequentialJudge, fade
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serinus.api.status import Counts
+from serinus.api.shown import Counts
 from serinus.evidence.book import Book
 from serinus.evidence.counters import Ledger, Series, Snapshot, increase
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.api.analysis import WorseThanLive
+from serinus.api.shown import Capital, Counts, Recent
 from serinus.api.spec import Slo
-from serinus.api.status import Capital, Counts, Recent
 from serinus.api.units import Duration, Percent
 from serinus.evidence.verdict import Finding, SequentialJudge, Verdict, fade, questions, share_of_alpha
 

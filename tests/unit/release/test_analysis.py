@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from serinus.api.status import MetricStatus, Outcome, Phase
+from serinus.api.shown import MetricStatus
+from serinus.api.status import Outcome, Phase
 from serinus.release.observed import Rates
 from unit.release.world import World, releasing, settled, spec, with_live
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from serinus.api.experiment import Experiment
-from serinus.api.status import Arm, Outcome, Phase, Recommendation
+from serinus.api.shown import Arm, Recommendation
+from serinus.api.status import Outcome, Phase
 from serinus.release.experiments import grown
 from serinus.release.observed import Decision
 from unit.release.world import World, settled, spec, with_live

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, Recommendation, ReleaseStatus
+from serinus.api.shown import Recommendation
+from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, ReleaseStatus
 from serinus.api.steps import PassOn
 from serinus.release.capacity import floor_for
 from serinus.release.machine import decide

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serinus.api.status import Counts, Outcome, Phase
+from serinus.api.shown import Counts
+from serinus.api.status import Outcome, Phase
 from unit.release.world import World, settled, spec, with_live
 
 

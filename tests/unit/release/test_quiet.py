@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serinus.api.status import Capital, Counts, ModelDeploymentStatus, Watch
+from serinus.api.shown import Capital, Counts
+from serinus.api.status import ModelDeploymentStatus, Watch
 from serinus.evidence.sequential import log_evidence
 from serinus.release.machine import decide
 from serinus.release.observed import Evidence, Input

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serinus.api.shown import Counts
 from serinus.api.smoke import Compared, SmokeState
-from serinus.api.status import Counts, Outcome, Phase
+from serinus.api.status import Outcome, Phase
 from serinus.release.draft import Draft
 from serinus.release.errands import Errand, Result
 from serinus.release.smoke import SmokeReport, SmokeTask

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from serinus.api.shown import Counts
 from serinus.api.spec import ModelDeploymentSpec
-from serinus.api.status import Counts, ModelDeploymentStatus
+from serinus.api.status import ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
 from serinus.release.machine import decide
 from serinus.release.observed import (

@@ -6,7 +6,8 @@ The verdict on the SLO goes on meanwhile (`machine`), and so do the metrics of `
 from __future__ import annotations
 
 from serinus.api.experiment import Experiment, OnSuccess
-from serinus.api.status import ExperimentStatus, Phase, Recommendation
+from serinus.api.shown import ExperimentStatus, Recommendation
+from serinus.api.status import Phase
 from serinus.api.webhooks import HookTime
 from serinus.release import experiments, measurements
 from serinus.release.asking import unanswered

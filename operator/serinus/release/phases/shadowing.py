@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from serinus.api.shadow import Shadow
-from serinus.api.status import Outcome, ShadowStatus
+from serinus.api.shown import ShadowStatus
+from serinus.api.status import Outcome
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release.draft import Draft
 from serinus.release.gates import unapproved

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from serinus.api.shown import Counts
 from serinus.api.smoke import SmokeState, SmokeTest, SmokeTestStatus
-from serinus.api.status import Counts, Outcome
+from serinus.api.status import Outcome
 from serinus.api.units import Duration
 from serinus.release.draft import Draft
 from serinus.release.errands import Errand

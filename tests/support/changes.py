@@ -39,7 +39,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         for kind, note in ((MODEL_DEPLOYMENTS, self._note_status), (ROUTES, self._note_route)):
-            thread = threading.Thread(target=self._follow, args=(kind, note), daemon=True)
+            thread = threading.Thread(target=self._follow, args=(kind, note, self._now(kind, note)), daemon=True)
             thread.start()
             self._threads.append(thread)
         return self
@@ -52,10 +52,23 @@ class Watch:
         self.api.close()
         print(f"watched: {self.states}, {self.routes}, {self.problems[-3:]}")
 
-    def _follow(self, kind: tuple[str, str, str], note: Callable[[Object], None]) -> None:
+    def _now(self, kind: tuple[str, str, str], note: Callable[[Object], None]) -> dict[str, str]:
+        """Notes how things stand before anything is done. A watch that is to begin "now" may be answered seconds late:
+        the API server waits until its cache has caught up with etcd, and says 504 where that takes too long."""
+        group, version, plural = kind
+        read = client.CustomObjectsApi(self.api).get_namespaced_custom_object
+        try:
+            found = read(group, version, self.namespace, plural, self.name, _request_timeout=30)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return {}
+        note(found)
+        return {"resource_version": found["metadata"]["resourceVersion"]}
+
+    def _follow(self, kind: tuple[str, str, str], note: Callable[[Object], None], since: dict[str, str]) -> None:
         group, version, plural = kind
         listing = client.CustomObjectsApi(self.api).list_namespaced_custom_object
-        since: dict[str, str] = {}
         while not self._stop.is_set():
             only = {"field_selector": f"metadata.name={self.name}", "timeout_seconds": SECONDS, "_request_timeout": 30}
             try:

@@ -38,13 +38,17 @@ HISTORY = {
 
 @contextmanager
 def api_server(asked: list[tuple[str, str]]) -> Iterator[client.ApiClient]:
-    """Two changes for each call; the call that asks for what comes after version 2 is told once that this is gone."""
+    """Two changes for each call; the call that asks for what comes after version 3 is told once that this is gone."""
     gone = [True]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             kind = parts.path.rpartition("/")[2]
+            if kind == "m":
+                first = HISTORY[parts.path.split("/")[-2]][0]
+                self.answer([json.dumps(first).encode()])
+                return
             query = parse_qs(parts.query)
             since = query.get("resourceVersion", ["0"])[0]
             asked.append((kind, since))
@@ -54,16 +58,19 @@ def api_server(asked: list[tuple[str, str]]) -> Iterator[client.ApiClient]:
                 for one in HISTORY[kind]
                 if int(one["metadata"]["resourceVersion"]) > int(since)
             ]
-            if (kind, since) == ("modeldeployments", "2") and gone:
+            if (kind, since) == ("modeldeployments", "3") and gone:
                 gone.clear()
                 events = [
                     {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": ""}}
                 ]
+            self.answer([json.dumps(event).encode() + b"\n" for event in events[:2]])
+
+        def answer(self, lines: list[bytes]) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
-            for event in events[:2]:
-                self.wfile.write(json.dumps(event).encode() + b"\n")
+            for line in lines:
+                self.wfile.write(line)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -93,5 +100,6 @@ def test_every_change_is_noted_in_order_across_calls() -> None:
     # Told that its place is gone it begins again, and so sees the beginning twice.
     assert told == ["Live", "Canary", "Live", "Canary", "RollingBack", "Live"]
     assert watch.routes == [{"a": 100}, {"a": 95, "b": 5}, {"a": 100}]
-    assert ("modeldeployments", "3") in asked or ("modeldeployments", "2") in asked
+    assert asked[0][1] == "1", "a watch begins after what was read first"
+    assert ("modeldeployments", "3") in asked
     assert len(watch.problems) == 1

@@ -89,6 +89,13 @@ class Run:
                 thread.start()
             for thread in threads:
                 thread.join()
+        except KeyboardInterrupt:
+            # Each lane ends its users before it ends.
+            for lane in lanes:
+                lane.deadline = 0.0
+            for thread in threads:
+                thread.join(60)
+            raise
         finally:
             operator.stop()
             if other:

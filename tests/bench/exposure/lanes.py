@@ -180,6 +180,8 @@ class SerinusLane(Lane):
             last = status.get("lastRelease")
             if last != self._last and last and "release" not in status:
                 self._revision = last["revision"]
+                if last["reason"] == "Unschedulable":
+                    raise TrialError(f"{self.namespace}: the node has no room for so many lanes: write fewer --lanes")
                 outcome = "Promoted" if last["outcome"] == "Promoted" else "RolledBack"
                 return outcome, last["reason"]
             self.pause()

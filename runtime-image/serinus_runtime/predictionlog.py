@@ -79,6 +79,16 @@ class Prediction:
         self.outputs_text = outputs_text
         """What the line says of the outputs, where that is known: see `PredictionLog.outputs`."""
 
+    def nbytes(self) -> int:
+        """Bytes of the arrays that it keeps alive."""
+        size = 0
+        for array in self.outputs:
+            size += array.nbytes
+        if self.inputs is not None:
+            for array in self.inputs.values():
+                size += array.nbytes
+        return size
+
 
 class PredictionLog:
     """Writes predictions to `sink`.
@@ -132,12 +142,7 @@ class PredictionLog:
         if self._below is not None and zlib.crc32(prediction.request_id) >= self._below:
             return
         waiting = self._waiting
-        size = 0
-        for array in prediction.outputs:
-            size += array.nbytes
-        if prediction.inputs is not None:
-            for array in prediction.inputs.values():
-                size += array.nbytes
+        size = prediction.nbytes()
         if len(waiting) >= self._lines or self._added - self._taken + size > self._size:
             self.dropped += 1
             return

@@ -93,6 +93,15 @@ class Breaker:
         if number == self._era and self._state is Circuit.HALF_OPEN:
             self._until = 0.0
 
+    def tell(self, number: int, good: bool | None, now: float) -> None:
+        """How the request with this number ended: answered, not answered, or (None) given up."""
+        if good is None:
+            self.gave_up(number)
+        elif good:
+            self.succeeded(number)
+        else:
+            self.failed(number, now)
+
     def _open(self, now: float) -> None:
         self._state = Circuit.OPEN
         self._until = now + self._pause

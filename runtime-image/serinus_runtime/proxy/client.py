@@ -25,6 +25,17 @@ class Problem(Exception):
         self.timeout = timeout
 
 
+async def connect(made: asyncio.BaseProtocol, host: str, port: int, seconds: float) -> None:
+    """A new connection to the engine for `made`. Raises Problem."""
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_connection(lambda: made, host, port)
+    except TimeoutError:
+        raise Problem("the engine does not take connections in time", timeout=True) from None
+    except OSError as error:
+        raise Problem(f"the engine cannot be reached: {error.strerror or error}") from None
+
+
 class Receiver(Protocol):
     """Who waits for an answer of the engine. Calls come on the event loop's thread."""
 

@@ -333,15 +333,8 @@ class GrpcPassage(Waiting):
 
     def _tell_circuit(self, good: bool | None) -> None:
         number, self._number = self._number, -1
-        if number < 0:
-            return
-        breaker = self._desk.breaker
-        if good:
-            breaker.succeeded(number)
-        elif good is None:
-            breaker.gave_up(number)
-        else:
-            breaker.failed(number, time.monotonic())
+        if number >= 0:
+            self._desk.breaker.tell(number, good, time.monotonic())
 
     def _record(self, code: int, now: float) -> None:
         call, trace = self._call, self._trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serinus_runtime.proxy.client import Problem
+from serinus_runtime.proxy.client import connect
 from serinus_runtime.proxy.h2link import Link
 
 
@@ -35,13 +35,7 @@ class Links:
             if (link := self.ready()) is not None:
                 return link
             made = Link(self._lost)
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await asyncio.get_running_loop().create_connection(lambda: made, self._host, self._port)
-            except TimeoutError:
-                raise Problem("the engine does not take connections in time", timeout=True) from None
-            except OSError as error:
-                raise Problem(f"the engine cannot be reached: {error.strerror or error}") from None
+            await connect(made, self._host, self._port, self._seconds)
             self._links.append(made)
             self.connected += 1
             return made

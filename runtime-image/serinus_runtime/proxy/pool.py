@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from serinus_runtime.proxy.client import Problem, Upstream
+from serinus_runtime.proxy.client import Problem, Upstream, connect
 
 
 class FullError(Exception):
@@ -179,14 +179,7 @@ class Pool:
     async def open(self) -> Upstream:
         """A new connection. Raises Problem."""
         upstream = Upstream(self._free, self._lost)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._connect_seconds):
-                await loop.create_connection(lambda: upstream, self._host, self._port)
-        except TimeoutError:
-            raise Problem("the engine does not take connections in time", timeout=True) from None
-        except OSError as error:
-            raise Problem(f"the engine cannot be reached: {error.strerror or error}") from None
+        await connect(upstream, self._host, self._port, self._connect_seconds)
         self._all.add(upstream)
         self.connected += 1
         upstream.idle_since = time.monotonic()

@@ -49,12 +49,7 @@ class Tap:
 
     def add(self, prediction: Prediction) -> None:
         """Keeps a prediction; the oldest make room for it."""
-        size = 0
-        for array in prediction.outputs:
-            size += array.nbytes
-        if prediction.inputs is not None:
-            for array in prediction.inputs.values():
-                size += array.nbytes
+        size = prediction.nbytes()
         self._ring.append((prediction, size))
         self._next += 1
         self._held += size

@@ -19,7 +19,9 @@ _LIMITS = {"memory": "512Mi"}
 
 def joiner(context: Context, mirror: Mirror) -> list[Object]:
     """Everything that exists for as long as the shadow lasts, in the order in which it is applied."""
-    found = [_hub(context), _tap(context), _deployment(context, mirror)]
+    hub = _headless(context, names.joiner(context.name), _selector(context))
+    tap = _headless(context, names.tap(context.name), {names.DEPLOYMENT_LABEL: context.name})
+    found = [hub, tap, _deployment(context, mirror)]
     if context.settings.pod_monitors:
         found.append(_pod_monitor(context))
     return found
@@ -29,31 +31,16 @@ def _selector(context: Context) -> dict[str, str]:
     return {SHADOW_LABEL: context.name}
 
 
-def _hub(context: Context) -> Object:
-    """Headless, so that its name has the joiner's own address: pods let in whoever has it."""
-    ports = [{"name": "metrics", "port": PORT, "targetPort": "metrics", "protocol": "TCP"}]
+def _headless(context: Context, name: str, selector: dict[str, str]) -> Object:
+    """A Service whose name has the addresses of the pods themselves: pods let in whoever has the joiner's."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": context.metadata(names.joiner(context.name)),
+        "metadata": context.metadata(name),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": _selector(context),
-            "ports": ports,
-        },
-    }
-
-
-def _tap(context: Context) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": context.metadata(names.tap(context.name)),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {names.DEPLOYMENT_LABEL: context.name},
+            "selector": selector,
             "ports": [{"name": "metrics", "port": PORT, "targetPort": "metrics", "protocol": "TCP"}],
         },
     }

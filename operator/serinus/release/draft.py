@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serinus.api.status import ModelDeploymentStatus, Override, ReleaseStatus
+from serinus.api.status import ModelDeploymentStatus, Override, Phase, ReleaseStatus
 from serinus.api.steps import Step
 from serinus.evidence.verdict import SequentialJudge, questions, share_of_alpha
 from serinus.release.errands import Errand, Result
@@ -54,8 +54,11 @@ class Draft:
 
     @property
     def counted(self) -> tuple[int, Step] | None:
-        """The step that the users' requests are counted for, and its index: the last one that gave a share."""
+        """The step that requests are counted for, and its index: a preview while it lasts, else the last one that gave
+        the candidate a share of the users."""
         here = min(self.release.step, len(self.steps) - 1)
+        if self.release.phase is Phase.PREVIEWING and self.steps:
+            return here, self.steps[here]
         weights = (n for n in range(here, -1, -1) if self.steps[n].share)
         return next(((n, self.steps[n]) for n in weights if self.applies(self.steps[n])), None)
 

@@ -42,7 +42,7 @@ def count(draft: Draft) -> None:
         return
     live = add(release.live, live_fresh)
     draft.update_release(candidate=add(release.candidate, fresh), live=live)
-    counted = (release.step, draft.step) if previewed and draft.step else draft.counted
+    counted = draft.counted
     if counted is None or fresh.requests == 0:
         return
     stage, step = counted

@@ -2,11 +2,14 @@
 
 One release moves through
 
-    Starting -> Canary (one or more steps) -> Promoting -> Live
+    Starting -> the steps, each of one kind -> Promoting -> Live
         \\            |                          |
          +--> Failed  +------> RollingBack <-----+ --> RolledBack
 
-and every transition depends only on the input: the spec, the stored status, what the cluster shows, what Prometheus
+The steps are Testing, Shadowing, Previewing, Canary and Experimenting, in the order that the spec gives. A candidate
+that has no users yet is Failed where one that has is RolledBack.
+
+Every transition depends only on the input: the spec, the stored status, what the cluster shows, what Prometheus
 said, and `now`. So a release resumes wherever it was when the operator was killed, and two weeks pass in a test in
 milliseconds. What each phase does is in `phases/`; how one is entered and how a release ends, in `transitions`.
 """

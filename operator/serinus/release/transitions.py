@@ -59,6 +59,13 @@ def begin_step(draft: Draft, index: int) -> None:
         enter(draft, phase, weight=weight, step=index)
 
 
+def pass_step(draft: Draft, name: str, evidence: str) -> None:
+    """The present step has passed for what `evidence` says: told, kept, and the next one begins."""
+    draft.note("StepPassed", f"{name} passed: {evidence}")
+    next_step(draft)
+    draft.update_release(evidence=evidence)
+
+
 def promote(draft: Draft, live_replicas: int) -> None:
     """The candidate becomes the live revision; the old one stays warm for its window."""
     release, old = draft.release, draft.status.live

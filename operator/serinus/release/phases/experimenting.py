@@ -8,14 +8,13 @@ from __future__ import annotations
 from serinus.api.experiment import Experiment, OnSuccess
 from serinus.api.shown import ExperimentStatus, Recommendation
 from serinus.api.status import Phase
-from serinus.api.webhooks import HookTime
 from serinus.release import experiments, measurements
-from serinus.release.asking import unanswered
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unapproved, waits_for_pods
+from serinus.release.gates import condemned, needed, waits_for_pods
 from serinus.release.inconclusive import conclusive, hold
+from serinus.release.passing import may_not_pass
 from serinus.release.permits import held
-from serinus.release.transitions import enter, next_step, roll_back
+from serinus.release.transitions import enter, next_step, pass_step, roll_back
 
 
 def experimenting(draft: Draft) -> None:
@@ -107,11 +106,8 @@ def _conclude(draft: Draft, experiment: Experiment, known: ExperimentStatus) -> 
         )
         draft.say("ExperimentEnded", f"recommendation: {known.recommendation} ({advice}); {text}", text)
         return
-    if unapproved(draft, text) or held(draft) or unanswered(draft, HookTime.STEP):
-        return
-    draft.note("StepPassed", f"the experiment passed: {text}")
-    next_step(draft)
-    draft.update_release(evidence=text)
+    if not may_not_pass(draft, text):
+        pass_step(draft, "the experiment", text)
 
 
 def _counters(draft: Draft, experiment: Experiment) -> tuple[experiments.Seen, experiments.Seen] | str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from serinus.api.status import Outcome
-from serinus.api.webhooks import HookTime
 from serinus.evidence.verdict import Finding
-from serinus.release.asking import unanswered
 from serinus.release.draft import Draft
-from serinus.release.gates import unapproved, verdict
+from serinus.release.gates import verdict
 from serinus.release.inconclusive import conclusive, hold
-from serinus.release.permits import held
+from serinus.release.passing import may_not_pass
 from serinus.release.transitions import finish, next_step
 
 
@@ -39,7 +37,7 @@ def previewing(draft: Draft) -> None:
         draft.say("Holding", f"preview for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(left, 0.1))
         return
-    if unapproved(draft, found.message) or held(draft) or unanswered(draft, HookTime.STEP):
+    if may_not_pass(draft, found.message):
         return
     draft.note("StepPassed", f"the preview passed: {found.message}")
     next_step(draft)

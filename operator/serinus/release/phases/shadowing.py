@@ -11,7 +11,7 @@ from serinus.release.gates import unapproved
 from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.observed import Mirrored
 from serinus.release.shadow import gather, verdict
-from serinus.release.transitions import finish, next_step
+from serinus.release.transitions import finish, next_step, pass_step
 
 JOINER = "-shadow-hub"
 """What the joiner's Service is called behind the ModelDeployment's name."""
@@ -45,9 +45,7 @@ def shadowing(draft: Draft) -> None:
     if _holds(draft, shadow, known, found):
         return
     conclusive(draft)
-    draft.note("StepPassed", f"shadow passed: {found.message}")
-    next_step(draft)
-    draft.update_release(evidence=found.message)
+    pass_step(draft, "shadow", found.message)
 
 
 def _begin(draft: Draft, shadow: Shadow, known: ShadowStatus | None) -> ShadowStatus | None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from serinus.api.status import Phase
 from serinus.api.steps import PassOn, Step
-from serinus.api.webhooks import HookTime
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
-from serinus.release.asking import unanswered
 from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unapproved, verdict, waits_for_pods
+from serinus.release.gates import condemned, needed, verdict, waits_for_pods
 from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.measurements import measure
+from serinus.release.passing import may_not_pass
 from serinus.release.permits import held
-from serinus.release.transitions import enter, next_step
+from serinus.release.transitions import enter, next_step, pass_step
 
 
 def weights(draft: Draft) -> None:
@@ -41,9 +40,7 @@ def weights(draft: Draft) -> None:
     if _holds(draft, step, found, measured):
         return
     conclusive(draft)
-    draft.note("StepPassed", f"{step.weight}% passed: {found.message}")
-    next_step(draft)
-    draft.update_release(evidence=found.message)
+    pass_step(draft, f"{step.weight}%", found.message)
 
 
 def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -> bool:
@@ -58,7 +55,7 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
             draft.say("Holding", f"{step.weight}% for {step.hold}: {found.message}", found.message)
             draft.wake.append(max(step.hold.seconds - lasted, 0.1))
             return True
-        return unapproved(draft, found.message) or held(draft) or unanswered(draft, HookTime.STEP)
+        return may_not_pass(draft, found.message)
     holding = f"holding at {step.weight}%"
     if not draft.given.evidence.available:
         hold(draft, "EvidenceMissing", f"{holding}: {draft.given.evidence.message}")
@@ -84,7 +81,7 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
     if partial:
         hold(draft, "EvidencePartial", f"{holding}: {partial}", found.message)
         return True
-    return unapproved(draft, found.message) or held(draft) or unanswered(draft, HookTime.STEP)
+    return may_not_pass(draft, found.message)
 
 
 def _raise_to(draft: Draft, step: Step) -> None:

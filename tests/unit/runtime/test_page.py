@@ -4,49 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from cluster.errors import ClusterError
-from cluster.packages import install
 from serinus_runtime.config import Config
 from serinus_runtime.server import load_model
+from support.browser import chromium
 from unit.runtime import support
 from unit.runtime.support import WAIT, Live
-
-_PACKAGES = {
-    "chromium": "/usr/bin/chromium",
-    "chromium-driver": "/usr/bin/chromedriver",
-    "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
-}
-_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1000,1400",
-)  # fmt: skip
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """Chromium from Debian without a window."""
-    try:
-        install(_PACKAGES)
-    except ClusterError as error:
-        pytest.skip(f"no browser: {error}")
-    options = webdriver.ChromeOptions()
-    options.binary_location = _PACKAGES["chromium"]
-    for flag in (*_FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(_PACKAGES["chromium-driver"]))
-    try:
+    with ExitStack() as stack:
+        try:
+            driver = stack.enter_context(chromium(tmp_path / "profile", "--window-size=1000,1400"))
+        except ClusterError as error:
+            pytest.skip(f"no browser: {error}")
         yield driver
-    finally:
-        driver.quit()
 
 
 def test_a_visitor_can_try_the_model(browser: Any, tmp_path: Path) -> None:

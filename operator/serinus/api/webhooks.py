@@ -47,8 +47,8 @@ class Webhook(ApiModel):
     url: HookUrl
     """Where it is posted to. Redirects are not followed."""
     when: Annotated[list[HookTime], Field(min_length=1, max_length=4)]
-    """Before: ahead of the first step. Step: ahead of more weight. After: promoted. RollBack: rolled back or failed.
-    The first two are asked, the others told."""
+    """Before: ahead of the first step. Step: a step of any kind has passed. After: promoted. RollBack: rolled back or
+    failed. The first two are asked, the others told."""
     timeout: Annotated[
         Duration,
         Limits(Duration, ">=", "100ms", "write 100ms or more, for example 10s"),

@@ -17,7 +17,7 @@ SHORTEST, LONGEST = 2.0, 300.0
 _DONE = (HookState.ALLOWED, HookState.IGNORED, HookState.REFUSED)
 
 
-def unanswered(draft: Draft, when: HookTime) -> bool:
+def unanswered(draft: Draft, when: HookTime, evidence: str | None = None) -> bool:
     """Whether the release waits for a webhook, or was just ended by one. Asks those that are to be asked."""
     hooks = [hook for hook in draft.spec.release.webhooks if when in hook.when]
     release = draft.release
@@ -26,7 +26,8 @@ def unanswered(draft: Draft, when: HookTime) -> bool:
     known = {call.name: call for call in release.webhooks if (call.when, call.step) == (when, release.step)}
     calls = []
     for hook in hooks:
-        first = HookCall(name=hook.name, when=when, step=release.step, at=draft.now, evidence=release.evidence)
+        said = evidence or release.evidence
+        first = HookCall(name=hook.name, when=when, step=release.step, at=draft.now, evidence=said)
         calls.append(_asked(draft, hook, known.get(hook.name, first)))
     draft.update_release(webhooks=calls)
     for call in calls:
@@ -62,6 +63,7 @@ def _facts(draft: Draft, call: HookCall) -> dict[str, object]:
         "digest": candidate.digest if candidate else None,
         "liveVersion": live.version if live else None,
         "step": call.step,
+        "stepKind": str(draft.step.kind) if draft.step and call.when is HookTime.STEP else None,
         "weight": release.weight,
         "evidence": call.evidence,
         "startedAt": release.started_at,

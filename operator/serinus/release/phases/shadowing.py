@@ -7,9 +7,9 @@ from serinus.api.shown import ShadowStatus
 from serinus.api.status import Outcome
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release.draft import Draft
-from serinus.release.gates import unapproved
-from serinus.release.inconclusive import STALE, conclusive, hold
+from serinus.release.inconclusive import STALE, hold
 from serinus.release.observed import Mirrored
+from serinus.release.passing import may_not_pass
 from serinus.release.shadow import gather, verdict
 from serinus.release.transitions import finish, next_step, pass_step
 
@@ -44,7 +44,6 @@ def shadowing(draft: Draft) -> None:
         return
     if _holds(draft, shadow, known, found):
         return
-    conclusive(draft)
     pass_step(draft, "shadow", found.message)
 
 
@@ -91,7 +90,7 @@ def _holds(draft: Draft, shadow: Shadow, known: ShadowStatus, found: Verdict) ->
     if silent > STALE:
         hold(draft, "EvidenceStale", f"shadowing: no pair was counted for {silent:.0f} s", found.message)
         return True
-    return unapproved(draft, found.message)
+    return may_not_pass(draft, found.message)
 
 
 def _pods(draft: Draft) -> str:

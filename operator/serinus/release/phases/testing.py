@@ -10,7 +10,7 @@ from serinus.api.status import Outcome
 from serinus.api.units import Duration
 from serinus.release.draft import Draft
 from serinus.release.errands import Errand
-from serinus.release.gates import unapproved
+from serinus.release.passing import may_not_pass
 from serinus.release.smoke import SmokeReport, SmokeTask, judge, told
 from serinus.release.transitions import finish, next_step
 
@@ -134,5 +134,5 @@ def _go_on(draft: Draft, known: SmokeTestStatus) -> None:
     if draft.paused and draft.status.live is not None:
         draft.say("Paused", "tested, and held before its first request: remove the annotation pause to go on")
         return
-    if not unapproved(draft, known.message):
+    if not may_not_pass(draft, known.message):
         next_step(draft)

@@ -9,7 +9,7 @@ from serinus.release import measurements
 from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, verdict, waits_for_pods
-from serinus.release.inconclusive import STALE, conclusive, hold
+from serinus.release.inconclusive import STALE, hold
 from serinus.release.measurements import measure
 from serinus.release.passing import may_not_pass
 from serinus.release.permits import held
@@ -39,7 +39,6 @@ def weights(draft: Draft) -> None:
         return
     if _holds(draft, step, found, measured):
         return
-    conclusive(draft)
     pass_step(draft, f"{step.weight}%", found.message)
 
 

@@ -8,8 +8,10 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from serinus_runtime import __version__, documents, logs
+from serinus_runtime.control import GUARDED
+from serinus_runtime.control import PATH as REPOSITORY
 from serinus_runtime.http import Exchange
-from serinus_runtime.inference import LOADING, Inference
+from serinus_runtime.inference import Inference
 from serinus_runtime.ingress.priorities import JOB
 from serinus_runtime.jobs.http import PATH as JOBS
 from serinus_runtime.jobs.http import JobsFront, prefers_async
@@ -18,7 +20,6 @@ from serinus_runtime.state import State
 
 _REFUSALS = {413: "too_large", 429: "queue_full"}
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-GUARDED = "this server serves the one model that it was started with: to serve another, start another server with it"
 Handler = Callable[[Exchange], None]
 
 
@@ -94,6 +95,13 @@ class InferenceApp:
                     self._submit(jobs, exchange, target)
                 else:
                     _error(exchange, 405, "POST an inference request here", b"allow: POST\r\n")
+            elif (
+                (control := self._state.control) is not None
+                and path.startswith(REPOSITORY)
+                and control.handle(exchange, path)
+            ):
+                # It asks for a key of its own.
+                pass
             elif (ingress := self._state.ingress) is not None and (refusal := ingress.closed_to(exchange, path)):
                 _error(exchange, refusal.status, refusal.message, refusal.headers)
             elif (handler := self._gets.get(path)) is not None:
@@ -125,7 +133,7 @@ class InferenceApp:
 
     def _submit(self, jobs: JobsFront, exchange: Exchange, target: bytes) -> None:
         if self._state.model is None:
-            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
+            self._absent(exchange)
         else:
             jobs.submit(exchange, target)
 
@@ -154,14 +162,14 @@ class InferenceApp:
     def _metadata(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
+            self._absent(exchange)
         else:
             exchange.respond(200, model.codec.metadata(self._name, self._version, model.platform))
 
     def _document(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
+            self._absent(exchange)
         else:
             path = exchange.path
             content_type, body = model.documents[unquote_to_bytes(path) if b"%" in path else path]
@@ -175,7 +183,7 @@ class InferenceApp:
     def _stats(self, exchange: Exchange) -> None:
         model = self._state.model
         if model is None:
-            _error(exchange, 503, LOADING, b"retry-after: 1\r\n")
+            self._absent(exchange)
         else:
             entry = model.statistics.describe(self._name, self._version, self._metrics)
             _json(exchange, 200, {"model_stats": [entry]})
@@ -190,10 +198,13 @@ class InferenceApp:
             except (ValueError, RecursionError) as error:
                 _error(exchange, 400, f'the body must be empty or such as {{"ready": true}}: {error}')
                 return
-        entry = {"name": self._name, "version": self._version, "state": "READY", "reason": ""}
-        if not ready:
-            entry |= {"state": "UNAVAILABLE", "reason": "draining" if self._state.draining else LOADING}
+        state, reason = self._state.standing
+        entry = {"name": self._name, "version": self._version, "state": state, "reason": reason}
         _json(exchange, 200, [entry] if ready or not wanted else [])
+
+    def _absent(self, exchange: Exchange) -> None:
+        refusal = self._state.away.refusal
+        _error(exchange, refusal.status, refusal.message, refusal.headers)
 
     def _guarded(self, exchange: Exchange) -> None:
         _error(exchange, 403, GUARDED)
@@ -204,7 +215,7 @@ class InferenceApp:
     def _old_status(self, exchange: Exchange) -> None:
         """What both TF Serving's and KServe's clients look for."""
         ready = self._state.ready
-        state = "AVAILABLE" if ready else "UNLOADING" if self._state.draining else "LOADING"
+        state = "AVAILABLE" if ready else "UNLOADING" if self._state.draining else self._state.away.old_state
         status = {"version": self._version, "state": state, "status": {"error_code": "OK", "error_message": ""}}
         body = {"name": self._name, "ready": ready, "model_version_status": [status]}
         _json(exchange, 200 if ready else 503, body)

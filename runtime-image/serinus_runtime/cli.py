@@ -27,6 +27,7 @@ _FLAGS = {
     "http_port": "port for inference and health, default 8080 (SERINUS_HTTP_PORT)",
     "grpc_port": "port for gRPC, default 8081; off: none (SERINUS_GRPC_PORT)",
     "metrics_port": "port for /metrics, default 8082 (SERINUS_METRICS_PORT)",
+    "model_control": "explicit: keys with scopes=control may load and unload the model (SERINUS_MODEL_CONTROL)",
 }
 JOIN_FLAGS = {
     "live": "revision that users see (SERINUS_JOIN_LIVE)",

@@ -132,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     proxy_paths: tuple[str, ...] = ()
     proxy_models: tuple[tuple[str, str], ...] = ()
     max_tokens: int = 0
+    model_control: str = "off"
     drain_timeout: float = 25.0
     termination_log: str = TERMINATION_LOG
 
@@ -263,6 +264,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         proxy_paths=read("PROXY_PATHS", _paths, base.proxy_paths),
         proxy_models=read("PROXY_MODELS", parse_models, base.proxy_models),
         max_tokens=read("MAX_TOKENS", _whole(0, 1_000_000_000), base.max_tokens),
+        model_control=read("MODEL_CONTROL", _one_of("off", "explicit"), base.model_control),
         drain_timeout=read("DRAIN_TIMEOUT", _duration(0, 86400), base.drain_timeout),
         termination_log=read("TERMINATION_LOG", str, base.termination_log),
     )

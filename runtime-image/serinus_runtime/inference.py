@@ -20,7 +20,6 @@ from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.state import Model, State
 from serinus_runtime.tracing import Trace, trace_id
 
-LOADING = "the model is still loading"
 _GONE = 499
 """What a span says when nobody waited for the answer, as nginx calls it."""
 _ENCODINGS = (b"", b"identity")
@@ -48,7 +47,7 @@ class Inference(Ticket):
         exchange, state, model, front = self._exchange, self._state, self._model, self._front
         self._metrics.inflight += 1
         if model is None or front is None:
-            self._refuse("not_ready", 503, LOADING, b"retry-after: 1\r\n")
+            self._refuse(*state.away.refusal)
             return
         if state.refusing and not self.admitted:
             exchange.close = True

@@ -149,6 +149,12 @@ class Metrics(Collector):
         self._info = {"model": model, "digest": digest, "runtime": runtime}
         self.load_seconds = seconds
 
+    def unloaded(self) -> None:
+        """There is no model any more; what was counted stays."""
+        self._info = self.cache = self.predictions = self.collect_engine = self.collect_drift = None
+        self.queue_depth = lambda: 0
+        self.mirroring(False)
+
     def renamed(self, model_version: str) -> None:
         """Another version of the model is served from now on; what was counted goes on."""
         self._labels["model_version"] = model_version

@@ -16,6 +16,7 @@ from serinus_runtime import logs
 from serinus_runtime.about import About
 from serinus_runtime.app import InferenceApp, MetricsApp
 from serinus_runtime.config import Config
+from serinus_runtime.controlling import open_control
 from serinus_runtime.digest import verify
 from serinus_runtime.extras import Extras
 from serinus_runtime.failures import FailureError, Reason
@@ -51,7 +52,8 @@ __all__ = ["PROXY", "Loaded", "Server", "load_model", "run"]
 class Server:
     """One process' ports and model. `start`, then `load`, then `drain` and `stop`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, settings: Callable[[], Config] | None = None) -> None:
+        """`settings`: what is set now, for a model that is loaded anew; without, `config`."""
         self._config = config
         self.state = State()
         self.metrics = Metrics(
@@ -87,6 +89,9 @@ class Server:
         """Of the engine beside us; a model of our own has its own."""
         self._reloader = Reloader(self)
         self.metrics.collect_more.append(self._reloader.collect)
+        self.state.control = open_control(
+            config, settings or (lambda: config), self._extras.door, self.state, self._reloader, _settle_anew
+        )
         self._grpc: Endpoint | None = None
         if config.grpc_port is not None and (self._beside is None or self._beside.grpc is not None):
             from serinus_runtime.grpc.endpoint import Endpoint
@@ -238,9 +243,16 @@ class Server:
         """Puts the model of `config` into the place of the one that is served, if it can be loaded; see `Reloader`."""
         done = await self._reloader.reload(config)
         if done:
-            gc.unfreeze()
-            _settle()
+            _settle_anew()
         return done
+
+    def vacate(self, old: Serving) -> None:
+        """There is no model any more after `old`, which has left."""
+        self._serving = None
+        self._site.set_common_headers(self._headers(""))
+        if self._grpc is not None:
+            self._grpc.loaded("")
+        old.vacate()
 
     async def drain(self, delay: float) -> None:
         """Not ready at once; serves for `delay` seconds more, then takes nothing new and finishes what it has."""
@@ -257,6 +269,8 @@ class Server:
             grpc.go_away()
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         self.state.refusing = True
+        if self.state.control is not None:
+            self.state.control.leave()
         self._close_idle()
         until = time.monotonic() + self._config.drain_timeout
         while self._connections() and time.monotonic() < until:
@@ -320,6 +334,12 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def _settle_anew() -> None:
+    """Another model, or none: what there was before may go."""
+    gc.unfreeze()
+    _settle()
+
+
 def _settle() -> None:
     """Tells the collector that what there is now will stay."""
     gc.collect()
@@ -337,7 +357,7 @@ async def run(config: Config, settings: Callable[[], Config] | None = None) -> i
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = Server(config)
+    server = Server(config, settings)
     reloads = Reloads(server, settings or (lambda: config))
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     wait = asyncio.create_task(signals.get())
@@ -361,7 +381,7 @@ async def run(config: Config, settings: Callable[[], Config] | None = None) -> i
     finally:
         wait.cancel()
         await server.stop()
-    if reloads.under_way:
+    if reloads.under_way or (server.state.control is not None and server.state.control.under_way):
         # The thread that loads cannot be interrupted, and everybody has been served.
         os._exit(0)
     return 0

@@ -149,6 +149,14 @@ class Serving:
         mine = [part.collect for part in (self._cache, self._tracing, self._circuit) if part]
         self._metrics.collect_more[:] = [each for each in self._metrics.collect_more if each not in mine]
 
+    def vacate(self) -> None:
+        """Nobody takes its place: probes and metrics tell of no model."""
+        state = self._state
+        state.cache = state.tracing = state.predictions = state.tap = state.tapped = None
+        state.alive = state.engine_ready = lambda: True
+        self._extras.use(None)
+        self._metrics.unloaded()
+
     async def close(self) -> None:
         """Ends its threads, writes what its log still has, and gives its memory back. May take seconds."""
         in_thread = asyncio.get_running_loop().run_in_executor

@@ -72,6 +72,7 @@ TEXTS = {
     "jwt_algorithms": "with jwt_jwks: of their signatures",
     "jwt_refresh": "with jwt_jwks: how often an address is asked for new keys",
     "api_keys_file": "clients' keys, a line or a JSON object each; without it everybody is let in",
+    "model_control": "explicit: keys with scopes=control may load and unload the model; off: nobody",
     "open_paths": "told without a key: documents, metadata, metrics; or none",
     "rate_limit": "per client, such as 100/s burst 200",
     "rate_limit_cost": "what is counted: request or rows",

@@ -15,6 +15,7 @@ from serinus_runtime.statistics import Statistics
 from serinus_runtime.tracing import Tracing
 
 if TYPE_CHECKING:
+    from serinus_runtime.control import Control
     from serinus_runtime.jobs.http import JobsFront
 
 
@@ -34,11 +35,37 @@ class Model:
     """Bytes of memory that a byte of a request's body can become while it waits."""
 
 
+class Refusal(NamedTuple):
+    """Why a request is not let in. `reason` is one of metrics.REJECTIONS; `headers` are whole lines."""
+
+    reason: str
+    status: int
+    message: str
+    headers: bytes = b""
+
+
+class Away(NamedTuple):
+    """How it is told that there is no model: to who asks it, in the repository's index, in TF Serving's words."""
+
+    refusal: Refusal
+    state: str
+    reason: str
+    old_state: str
+
+
+LOADING = "the model is still loading"
+STARTING = Away(Refusal("not_ready", 503, LOADING, b"retry-after: 1\r\n"), "UNAVAILABLE", LOADING, "LOADING")
+
+
 class State:
     """What the process is doing, as its probes tell it."""
 
     def __init__(self) -> None:
         self.model: Model | None = None
+        self.away = STARTING
+        """What is told while `model` is None."""
+        self.control: Control | None = None
+        """Loads and unloads the model for clients, where that is on."""
         self.ingress: Ingress | None = None
         self.raw: Mapping[bytes, Callable[[Exchange], None]] = {}
         """Paths of the engine's own protocol, where it has one."""
@@ -67,14 +94,12 @@ class State:
             return not self.draining and self.fronted()
         return self.model is not None and not self.draining and self.alive() and self.engine_ready()
 
-
-class Refusal(NamedTuple):
-    """Why a request is not let in. `reason` is one of metrics.REJECTIONS; `headers` are whole lines."""
-
-    reason: str
-    status: int
-    message: str
-    headers: bytes = b""
+    @property
+    def standing(self) -> tuple[str, str]:
+        """The model's state and the reason for it, as the repository's index tells them."""
+        if self.ready:
+            return "READY", ""
+        return ("UNAVAILABLE", "draining") if self.draining else (self.away.state, self.away.reason)
 
 
 class Ingress(Protocol):

@@ -65,9 +65,10 @@ ModelStatisticsResponse: ModelStatistics* model_stats 1
 RepositoryIndexRequest: string repository_name 1, bool ready 2
 RepositoryIndexResponse: .ModelIndex* models 1
 RepositoryIndexResponse.ModelIndex: string name 1, string version 2, string state 3, string reason 4
-RepositoryModelLoadRequest: string repository_name 1, string model_name 2
+ModelRepositoryParameter: bool? bool_param 1, int64? int64_param 2, string? string_param 3, bytes? bytes_param 4
+RepositoryModelLoadRequest: string repository_name 1, string model_name 2, map:ModelRepositoryParameter parameters 3
 RepositoryModelLoadResponse
-RepositoryModelUnloadRequest: string repository_name 1, string model_name 2
+RepositoryModelUnloadRequest: string repository_name 1, string model_name 2, map:ModelRepositoryParameter parameters 3
 RepositoryModelUnloadResponse
 """
 _INFERENCE_ENUMS = {

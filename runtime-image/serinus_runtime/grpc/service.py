@@ -8,15 +8,15 @@ import msgspec
 from google.protobuf import json_format
 
 from serinus_runtime import __version__
-from serinus_runtime.app import EXTENSIONS, GUARDED
+from serinus_runtime.app import EXTENSIONS
+from serinus_runtime.control import GUARDED, LOAD, UNLOAD, Outcome
 from serinus_runtime.grpc.call import Call
 from serinus_runtime.grpc.codec import parsed
 from serinus_runtime.grpc.health import Health
-from serinus_runtime.grpc.inference import Asking, not_served
+from serinus_runtime.grpc.inference import Asking, not_served, trailing
 from serinus_runtime.grpc.port import Method
 from serinus_runtime.grpc.reflection import Reflection
 from serinus_runtime.grpc.schema import Message, message_class
-from serinus_runtime.inference import LOADING
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.problems import InvalidRequestError
 from serinus_runtime.state import Model, State
@@ -79,9 +79,10 @@ class GrpcService:
             "ModelConfig": self._config,
             "ModelStatistics": self._statistics,
             "RepositoryIndex": self._index,
-            "RepositoryModelLoad": self._guarded,
-            "RepositoryModelUnload": self._guarded,
         }
+        for verb in (LOAD, UNLOAD):
+            called = f"RepositoryModel{verb.capitalize()}"
+            self._methods[_INFERENCE + called.encode()] = Method(unary=_controlling(called, verb, state))
         for called, answer in plain.items():
             self._methods[_INFERENCE + called.encode()] = Method(unary=_plain(called, answer))
         for called, text in _NOT_HERE.items():
@@ -101,7 +102,8 @@ class GrpcService:
         self._must_be_ours(request)
         model = self._state.model
         if model is None:
-            raise AnswerError(503, LOADING)
+            refusal = self._state.away.refusal
+            raise AnswerError(refusal.status, refusal.message)
         return model
 
     def _must_be_ours(self, request: Message) -> None:
@@ -134,13 +136,9 @@ class GrpcService:
 
     def _index(self, request: Message) -> dict[str, object]:
         ready = self._state.ready
-        entry = {"name": self._name, "version": self._version, "state": "READY" if ready else "UNAVAILABLE"}
-        if not ready:
-            entry["reason"] = "draining" if self._state.draining else LOADING
+        state, reason = self._state.standing
+        entry = {"name": self._name, "version": self._version, "state": state, "reason": reason}
         return {"models": [entry] if ready or not request.ready else []}
-
-    def _guarded(self, request: Message) -> dict[str, object]:
-        raise AnswerError(403, GUARDED)
 
 
 def _plain(name: str, answer: Callable[[Message], dict[str, object]]) -> Callable[[Call, bytes], None]:
@@ -157,6 +155,31 @@ def _plain(name: str, answer: Callable[[Message], dict[str, object]]) -> Callabl
             call.fail(error.code, error.text)
         else:
             call.reply([message.SerializeToString()])
+
+    return handle
+
+
+def _controlling(name: str, verb: str, state: State) -> Callable[[Call, bytes], None]:
+    """The method that loads or unloads the model, answered when that is done."""
+    asked = message_class(f"inference.{name}Request")
+    done = message_class(f"inference.{name}Response")().SerializeToString()
+
+    def handle(call: Call, body: bytes) -> None:
+        def answer(outcome: Outcome) -> None:
+            if outcome.status == 200:
+                call.reply([done])
+            else:
+                call.fail(outcome.status, outcome.text, trailing(outcome.headers))
+
+        if state.control is None:
+            call.fail(403, GUARDED)
+            return
+        try:
+            request = parsed(asked, body)
+        except InvalidRequestError as error:
+            call.fail(400, str(error))
+            return
+        state.control.ask(call.head.fields, verb, request.model_name, list(request.parameters), answer)
 
     return handle
 

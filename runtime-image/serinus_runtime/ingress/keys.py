@@ -14,7 +14,9 @@ import msgspec
 from serinus_runtime.ingress.ratelimit import Rate, parse_rate
 
 SCOPES = ("infer", "async", "read", "metrics")
-"""What a key may be good for: predictions, jobs, metadata and documents, the metrics port."""
+"""What a key is good for that does not say: predictions, jobs, metadata and documents, the metrics port."""
+CONTROL = "control"
+"""To load and unload the model; only for a key that says so."""
 MAX_FILE_BYTES = 4 << 20
 MAX_KEYS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -151,8 +153,8 @@ def _key(where: str, entry: Mapping[str, Any]) -> Key:
         )
     else:
         digest = hashlib.sha256(text.encode()).digest()
-    if not isinstance(scopes, list) or not scopes or not all(scope in SCOPES for scope in scopes):
-        raise ValueError(f"{where}: the scopes of {name!r} must be some of {', '.join(SCOPES)}")
+    if not isinstance(scopes, list) or not scopes or not all(scope in (*SCOPES, CONTROL) for scope in scopes):
+        raise ValueError(f"{where}: the scopes of {name!r} must be some of {', '.join((*SCOPES, CONTROL))}")
     try:
         limit = parse_rate(str(rate)) if rate is not None else None
     except ValueError as error:

@@ -16,12 +16,14 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serinus_runtime.failures import FailureError, Reason
-from serinus_runtime.ingress.keys import Key
+from serinus_runtime.ingress.keys import CONTROL, Key
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _FAMILIES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 SCOPES = frozenset(("infer", "async", "read"))
 """What a token is good for; the metrics port is not for clients."""
+_CONTROL_CLAIM = "serinus:control"
+"""A word of the claim `scope` (RFC 9068) that makes it good for `control` as well."""
 PREFIX = "jwt:"
 """Before the subject, so that no token can take the name of an API key."""
 _SUBJECT = re.compile(r"[A-Za-z0-9._:@|/+=-]{1,128}", re.ASCII)
@@ -177,7 +179,10 @@ class Tokens:
         subject = claims["sub"]
         if not isinstance(subject, str) or _SUBJECT.fullmatch(subject) is None:
             raise TokenError("the token's subject must be 1 to 128 of A-Za-z0-9._:@|/+=-")
-        return _Known(Key(name=PREFIX + subject, digest=digest, scopes=SCOPES), until)
+        words = claims.get("scope")
+        controls = isinstance(words, str) and _CONTROL_CLAIM in words.split()
+        scopes = SCOPES | {CONTROL} if controls else SCOPES
+        return _Known(Key(name=PREFIX + subject, digest=digest, scopes=scopes), until)
 
     def _key(self, number: object, algorithm: str) -> Any:
         keys = self._source.keys

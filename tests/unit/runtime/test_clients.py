@@ -26,11 +26,11 @@ def served(sum_dir: Path) -> Iterator[Live]:
         yield live
 
 
-def answers(python: Path, program: str, address: str) -> dict[str, Any]:
+def answers(python: Path, program: str, *addresses: str) -> dict[str, Any]:
     """What the client's program printed."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [python, str(HERE / program), address], capture_output=True, text=True, timeout=120, check=False, env=kept
+        [python, str(HERE / program), *addresses], capture_output=True, text=True, timeout=120, check=False, env=kept
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

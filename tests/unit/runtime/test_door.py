@@ -53,6 +53,7 @@ def test_lines_and_json_say_the_same() -> None:
         priority=7,
     )
     assert keys[0].scopes == frozenset(SCOPES)
+    assert "control" not in keys[0].scopes
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,14 @@ def test_a_good_token_names_its_subject(key: Any, kid: str, algorithm: str) -> N
     assert counts == {"checked": 1, "remembered": 1, "refused": 0}
 
 
+@pytest.mark.parametrize(
+    ("scope", "controls"),
+    [("openid serinus:control", True), ("serinus:controls", False), ("control", False), (["serinus:control"], False)],
+)
+def test_only_a_token_that_says_so_may_load_and_unload(scope: object, controls: bool) -> None:
+    assert ("control" in made().check(token(scope=scope)).scopes) == controls
+
+
 def _none() -> bytes:
     return jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": NOW + 9}, None, "none").encode()
 

@@ -43,7 +43,10 @@ FLUSH_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send where. Durations are seconds, `rate` requests per second."""
+    """What to send where. Durations are seconds, `rate` requests per second.
+
+    With `users`, each request is one of so many users' and says whose: X-User-Id is a number below `users`.
+    """
 
     url: str
     out: Path
@@ -56,6 +59,7 @@ class Plan:
     timeout: float = 5.0
     arrivals: str = "poisson"
     seed: int = 7
+    users: int = 0
     allow_remote: bool = False
 
 
@@ -103,6 +107,12 @@ def request(plan: Plan, body: bytes, *, keep: bool) -> bytes:
         f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def signed(payload: bytes, user: int) -> bytes:
+    """A request that says which user sends it."""
+    first = payload.index(b"\r\n") + 2
+    return payload[:first] + b"X-User-Id: %d\r\n" % user + payload[first:]
 
 
 class Generator:
@@ -192,6 +202,8 @@ class Generator:
             self._records.append(Record(at, 0.0, 0, "client_limit", "", "", kind, rows))
             return
         payload = self._random.choice(self._pool[kind])
+        if self.plan.users:
+            payload = signed(payload, self._random.randrange(self.plan.users))
         task = asyncio.create_task(self._send(intended, at, kind, rows, payload))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
@@ -250,6 +262,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=Plan.timeout, help="seconds per request")
     parser.add_argument("--arrivals", choices=("poisson", "constant"), default=Plan.arrivals)
     parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--users", type=int, default=Plan.users, help="so many users, told apart by X-User-Id")
     parser.add_argument("--out", type=Path, required=True, help="CSV of all requests, written while it runs")
     parser.add_argument("--allow-remote", action="store_true", help="send load to a public address")
     plan = Plan(**vars(parser.parse_args()))

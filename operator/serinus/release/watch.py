@@ -20,6 +20,8 @@ from serinus.release.gates import add
 
 SLICES = 12
 """Parts of the window that are tested anew."""
+CRASHES = frozenset({"OOMKilled", "CrashLoop"})
+"""Failures of pods that are the version's own doing. What a pod that died was asked, nobody counts."""
 
 
 def watch(draft: Draft) -> None:
@@ -33,6 +35,11 @@ def watch(draft: Draft) -> None:
     if known is None or known.revision != live.revision:
         known = Watch(revision=live.revision, since=live.since or draft.now)
         draft.update(watch=known)
+    warm = draft.given.observed.state(previous.revision).ready > 0
+    broken = draft.given.observed.state(live.revision).failure
+    if warm and broken is not None and broken.reason in CRASHES:
+        _go_back(draft, known, broken.reason, broken.message)
+        return
     evidence = draft.given.evidence
     fresh = evidence.counts.get(live.revision, Counts())
     if not evidence.available or fresh.requests == 0:
@@ -40,8 +47,8 @@ def watch(draft: Draft) -> None:
     known = _counted(draft, known, fresh, evidence.blocks.get(live.revision, (fresh,)), window)
     draft.update(watch=known)
     found = _verdict(draft, known)
-    if found is not None and draft.given.observed.state(previous.revision).ready > 0:
-        _go_back(draft, known, found, window)
+    if warm and found is not None:
+        _go_back(draft, known, found.reason, f"{found.message}; {_burn(draft, known, window)}", found.message)
 
 
 def _counted(draft: Draft, known: Watch, fresh: Counts, blocks: tuple[Counts, ...], window: float) -> Watch:
@@ -74,25 +81,24 @@ def _judge(draft: Draft) -> SequentialJudge:
     return SequentialJudge(questions(draft.spec.slo), draft.alpha(len(draft.steps)) / (SLICES + 1))
 
 
-def _go_back(draft: Draft, known: Watch, found: Verdict, window: float) -> None:
+def _go_back(draft: Draft, known: Watch, reason: str, message: str, evidence: str | None = None) -> None:
     """The roles swap again in one route write; then it ends as any roll-back does."""
     bad, good = draft.status.live, draft.status.previous
     if bad is None or good is None:
         return
-    message = f"{found.message}; {_burn(draft, known, window)}"
     release = ReleaseStatus(
         revision=bad.revision,
         phase=Phase.ROLLING_BACK,
         started_at=known.since,
         phase_since=draft.now,
         served=known.counts.requests,
-        reason=found.reason,
+        reason=reason,
         message=message,
-        evidence=found.message,
+        evidence=evidence,
     )
     restored = good.model_copy(update={"since": draft.now, "until": None, "replicas": None})
     draft.update(release=release, live=restored, candidate=bad, previous=None, watch=None)
-    text = f"{found.reason} after the promotion: {message}. All requests go back to version {good.version}"
+    text = f"{reason} after the promotion: {message}. All requests go back to version {good.version}"
     draft.note("RollingBack", text, warning=True)
 
 

@@ -1,4 +1,4 @@
-"""The matrix and what each cell must come to. Pure: tested without a cluster."""
+"""The cells of the matrix, what each must come to, and whose failures they are. Pure: tested without a cluster."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.matrix.strategies import STRATEGIES
 from fraud.records import Record
 
 SLO = {"p99": "300ms", "errorRate": "0.1%"}
-_WEIGHTS = [{"weight": weight, "hold": "4s", "minRequests": 30} for weight in (20, 50)]
-_SOON = {"rollbackWindow": "40s"}
-STRATEGIES: Mapping[str, dict[str, Any]] = {
-    "Canary": {"steps": _WEIGHTS, **_SOON},
-    "BlueGreen": {"strategy": "BlueGreen", **_SOON},
-    "shadow, then Canary": {
-        "steps": [{"shadow": {"percent": 50, "duration": "5s", "minPairs": 60, "maxDisagreement": "5%"}}, *_WEIGHTS],
-        **_SOON,
-    },
-    "smoke, then Canary": {"smokeTest": {"requests": 20}, "steps": _WEIGHTS, **_SOON},
-}
-"""`spec.release` by name, with holds as short as a cell is."""
 CANDIDATES: Mapping[str, str] = {
     "good": "v2",
     "slow": "slow",
@@ -29,7 +18,9 @@ CANDIDATES: Mapping[str, str] = {
     "disagreeing": "disagreeing",
 }
 """Kind of candidate and the version of the model that stands for it."""
-DISTURBANCES = ("nothing", "operator killed", "Prometheus down", "gateway restarted")
+SHARED = ("Prometheus down", "gateway restarted")
+"""What hits every release of the cluster."""
+DISTURBANCES = ("nothing", "operator killed", *SHARED)
 CAUGHT = frozenset({"RolledBack", "Failed"})
 
 
@@ -47,9 +38,10 @@ class Cell:
 
     @property
     def expected(self) -> frozenset[str]:
-        """How the release may end. Only a shadow compares answers: who disagrees is good elsewhere."""
-        good = self.candidate == "good" or (self.candidate == "disagreeing" and "shadow" not in self.strategy)
-        return frozenset({"Promoted"}) if good else CAUGHT
+        """How the release may end. A candidate that answers well, but something else than the live version, is good
+        for everybody who does not look at answers: a shadow does, and an experiment at what comes of them."""
+        unseen = self.candidate == "disagreeing" and not STRATEGIES[self.strategy].compares
+        return frozenset({"Promoted"}) if self.candidate == "good" or unseen else CAUGHT
 
 
 def cells() -> list[Cell]:
@@ -114,35 +106,3 @@ def kept(cell: Cell, found: Outcome) -> bool:
     """Whether the cell came to what it must: the right end, and nobody else's request failed."""
     good_is_good = cell.candidate != "good" or found.own == 0
     return found.outcome in cell.expected and found.others == 0 and good_is_good
-
-
-def table(found: Mapping[str, Outcome]) -> str:
-    """Markdown: strategies and candidates down, disturbances across."""
-    lines = ["| strategy | candidate | " + " | ".join(DISTURBANCES) + " |", "|---|---|" + "---|" * len(DISTURBANCES)]
-    for strategy in STRATEGIES:
-        for candidate in CANDIDATES:
-            shown = [_shown(Cell(strategy, candidate, d), found) for d in DISTURBANCES]
-            lines.append(f"| {strategy} | {candidate} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
-
-
-def _shown(cell: Cell, found: Mapping[str, Outcome]) -> str:
-    one = found.get(cell.key)
-    if one is None:
-        return ""
-    mark = "" if kept(cell, one) else "**"
-    return f"{mark}{one.outcome}{mark}, {one.seconds:.0f} s, {one.others} + {one.own} of {one.requests}"
-
-
-def result(found: Mapping[str, Outcome]) -> str:
-    """`RESULT name=value ...`, for scripts."""
-    known = [(cell, found[cell.key]) for cell in cells() if cell.key in found]
-    values = {
-        "cells": len(known),
-        "of": len(cells()),
-        "kept": sum(kept(cell, one) for cell, one in known),
-        "requests": sum(one.requests for _, one in known),
-        "failed_by_candidates": sum(one.own for _, one in known),
-        "failed_otherwise": sum(one.others for _, one in known),
-    }
-    return "RESULT " + " ".join(f"{name}={value}" for name, value in values.items())

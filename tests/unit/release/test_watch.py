@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serinus.api.status import Outcome, Phase
+from serinus.release.observed import Failure
 from unit.release.world import World, settled, spec, with_live
 
 
@@ -46,6 +47,38 @@ def test_turning_bad_after_the_promotion_rolls_back(kind: str, reason: str, quie
     for _ in range(30):
         world.tick()
     assert world.live() == "v1", "it is not tried again by itself"
+
+
+@pytest.mark.parametrize("reason", ["OOMKilled", "CrashLoop"])
+@pytest.mark.parametrize("prometheus_down", [False, True])
+def test_pods_that_die_after_the_promotion_roll_back(reason: str, prometheus_down: bool) -> None:
+    """Nobody counts what a dead pod was asked, so counts cannot tell."""
+    world, old, new = promoted()
+    world.prometheus_down = prometheus_down
+    world.failures[new] = Failure(reason, "it died")
+    world.tick()
+    assert world.route == {old: 100, new: 0}
+    world.run(settled)
+    last = world.status.last_release
+    assert last is not None
+    assert (world.live(), last.version, last.outcome, last.reason) == ("v1", "v2", Outcome.ROLLED_BACK, reason)
+
+
+def test_a_pod_that_cannot_start_after_the_promotion_is_not_the_versions_doing() -> None:
+    world, _, new = promoted()
+    world.failures[new] = Failure("ImagePullBackOff", "the registry is away")
+    for _ in range(30):
+        world.tick()
+    assert world.live() == "v2"
+
+
+def test_pods_that_die_without_a_warm_predecessor_stay() -> None:
+    world, old, new = promoted()
+    world.unready.add(old)
+    world.failures[new] = Failure("OOMKilled", "it died")
+    for _ in range(30):
+        world.tick()
+    assert world.live() == "v2"
 
 
 def test_a_good_one_is_left_alone_and_no_longer_watched_after_the_window() -> None:

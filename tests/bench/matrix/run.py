@@ -103,10 +103,12 @@ class Run:
             try:
                 self._note(cell, lane.play(cell, strike))
             except Exception as error:  # whatever a sick cluster answers, the other lanes go on
+                if lane.stopped.is_set():
+                    if strike:
+                        strike.cancel()
+                    return False
                 if strike:
                     strike.leave()
-                if lane.stopped.is_set():
-                    return False
                 print(f"  ---  {cell.key}: not played: {error!r}"[:1200], flush=True)
                 if not _opened(lane):
                     return False

@@ -37,6 +37,12 @@ class Strike:
         """A lane will not come."""
         self._barrier.abort()
 
+    def cancel(self) -> None:
+        """It is not to happen any more."""
+        with self._turn:
+            self._struck = True
+        self._barrier.abort()
+
     def _once(self) -> None:
         with self._turn:
             if not self._struck:

@@ -115,6 +115,14 @@ def test_a_lane_that_leaves_does_not_spare_the_others() -> None:
     assert seen == ["struck"]
 
 
+def test_a_strike_that_is_cancelled_does_not_come() -> None:
+    seen: list[str] = []
+    strike = Strike(lambda: seen.append("struck"), 2)
+    strike.cancel()
+    strike.meet()
+    assert seen == []
+
+
 def test_a_strike_that_fails_is_known_to_every_lane() -> None:
     def act() -> None:
         raise OSError("it did not stop")

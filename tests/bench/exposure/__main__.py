@@ -1,6 +1,6 @@
 """How many users a bad version reaches: Serinus beside Flagger, on one cluster, at the same time, under the same load.
 
-    make bench-exposure [ARGS="--good 20 --bad 3 --lanes 2 --rate 25 --minutes 60 | --quick | --report"]
+    make bench-exposure [ARGS="--good 20 --bad 3 --lanes 2,4,2 --rate 25 --minutes 60 | --quick | --report"]
 
 Flagger is built from its Go module. Each trial is one release in a namespace of its own kind, with the demo's load
 generator as users; trials of different controllers run at the same time, so that a slow minute of the machine is
@@ -73,8 +73,8 @@ class Run:
         self._prepare()
         eyes = Eyes(self._info)
         lanes: list[Lane] = []
-        for who in CONTENDERS:
-            for number in range(min(self._options.lanes, self._left[who].qsize())):
+        for who, most in zip(CONTENDERS, self._options.lanes, strict=True):
+            for number in range(min(most, self._left[who].qsize())):
                 kind = FlaggerLane if who.flagger else SerinusLane
                 lanes.append(kind(self._info, eyes, models, who, number, self._options.rate))
                 lanes[-1].deadline = self._until
@@ -161,15 +161,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--good", type=int, default=20, help="good releases for each controller")
     parser.add_argument("--bad", type=int, default=3, help="trials of each bad version for each controller")
-    parser.add_argument("--lanes", type=int, default=2, help="namespaces side by side for each controller")
+    parser.add_argument(
+        "--lanes",
+        type=lambda text: [int(part) for part in text.split(",")],
+        default=[1, 1, 1],
+        help="namespaces side by side for Serinus, Flagger's example and Flagger's fastest setting, as in 2,4,2",
+    )
     parser.add_argument("--rate", type=float, default=25.0, help="users' requests per second in each lane")
     parser.add_argument("--minutes", type=float, default=240.0, help="break off after so many")
     parser.add_argument("--only", default="", help="only trials whose key contains this")
     parser.add_argument("--quick", action="store_true", help="one bad version, Serinus and Flagger's fastest")
     parser.add_argument("--report", action="store_true", help="only tell what was found so far")
     options = parser.parse_args()
+    if len(options.lanes) != len(CONTENDERS):
+        parser.error(f"--lanes takes {len(CONTENDERS)} numbers, as in 2,4,2")
     if options.quick:
-        options.good, options.bad, options.lanes = min(options.good, 1), 1, 1
+        options.good, options.bad, options.lanes = min(options.good, 1), 1, [1, 1, 1]
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "trials.jsonl"
     if not options.report:

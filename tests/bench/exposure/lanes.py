@@ -82,6 +82,8 @@ class Lane(ABC):
         }
         document["route"]["hostnames"] = [self.host]
         document["scaling"] = {"min": flagger.REPLICAS}
+        # Both sides' pods, so that a small node has room for all lanes.
+        document["runtime"]["resources"]["requests"]["cpu"] = "25m"
         document["runtime"]["queue"] = {"maxLength": 512, "timeout": "10s"}
         document["slo"] = {"p99": LATENCY, "errorRate": ERRORS}
         document["release"] = release

@@ -12,6 +12,7 @@ from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
 from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
+from serinus_runtime.examples import read as read_examples
 from serinus_runtime.ragged import Ragged, open_ragged
 from serinus_runtime.warmup import measure, warm_up
 
@@ -37,10 +38,11 @@ def load_model(config: Config) -> Loaded:
     try:
         ragged = open_ragged(config.model_dir, engine.signature)
         lengths = ragged.lengths() if ragged is not None else ()
-        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths)
+        examples = read_examples(config.model_dir, engine.signature)
+        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths, examples)
         # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
         measurable = engine.inline and ragged is None
-        costs = measure(engine, signature, config.batch_max_size) if measurable else {}
+        costs = measure(engine, signature, config.batch_max_size, examples) if measurable else {}
         about = read_about(config.model_dir, signature)
     except BaseException:
         engine.close()

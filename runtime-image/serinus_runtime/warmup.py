@@ -10,7 +10,8 @@ import numpy as np
 
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
-from serinus_runtime.engine import Engine, EngineError, Signature, synthetic_inputs
+from serinus_runtime.engine import CodeError, Engine, EngineError, Signature, synthetic_inputs
+from serinus_runtime.examples import HOW, Examples
 from serinus_runtime.failures import FailureError, Reason
 
 _ROUNDS = 3
@@ -21,8 +22,12 @@ def warm_up(
     max_batch: int,
     preferred: Sequence[int] = (),
     lengths: Sequence[Mapping[str, tuple[int, int]]] = (),
+    examples: Examples | None = None,
 ) -> Signature:
     """Runs synthetic inputs at one row and at `max_batch` rows; returns the signature with `batched` as found.
+
+    `examples`, where the model brings some, are run instead, and before those of `lengths`. Python of the model's own
+    that refuses synthetic inputs is told in the log and served as it is: they may be nonsense to it.
 
     `preferred`: sizes that are run as well; `lengths`: axis and size by input, each of which is run at every size, so
     that whatever an engine prepares for a shape is ready before the first request. A model that declares open rows but
@@ -32,18 +37,30 @@ def warm_up(
     signature = engine.signature
     outputs = [spec.name for spec in signature.outputs]
     sizes = {1, max_batch, *(size for size in preferred if size < max_batch)} if signature.batched else {1}
-    shapes_to_run = [(rows, known) for known in lengths or (None,) for rows in sorted(sizes)]
-    for rows, known in shapes_to_run:
-        inputs = synthetic_inputs(signature, rows, known)
+    shapes_to_run: list[tuple[int, Mapping[str, tuple[int, int]] | None, Examples | None]]
+    shapes_to_run = [(rows, None, examples) for rows in sorted(sizes)] if examples is not None else []
+    if examples is None or lengths:
+        shapes_to_run += [(rows, known, None) for known in lengths or (None,) for rows in sorted(sizes)]
+    for rows, known, shipped in shapes_to_run:
+        inputs = shipped.at(signature, rows) if shipped is not None else synthetic_inputs(signature, rows, known)
         shapes = {name: list(array.shape) for name, array in inputs.items()}
         try:
             for _ in range(_ROUNDS):
                 answers = engine.run(inputs, outputs)
         except EngineError as error:
+            if shipped is not None:
+                text = f"the model loads but fails on {shipped.file}, its own examples, at {rows} rows: {error}"
+                raise FailureError(Reason.WARMUP_FAILED, text) from error
+            if isinstance(error, CodeError):
+                logs.event(
+                    "warning", f"the model's Python refuses the inputs made for it, and so it is not warm: {HOW}",
+                    shapes=shapes, why=str(error)[:300],
+                )  # fmt: skip
+                return signature
             raise FailureError(
                 Reason.WARMUP_FAILED,
                 f"the model loads but fails on zeros of shape {shapes}: {error}; run it with these inputs "
-                f"and export it again",
+                f"and export it again, or {HOW}",
             ) from error
         if signature.batched and any(answer.shape[:1] != (rows,) for answer in answers):
             found = {name: list(answer.shape) for name, answer in zip(outputs, answers, strict=True)}
@@ -54,8 +71,8 @@ def warm_up(
     return signature
 
 
-def measure(engine: Engine, signature: Signature, max_batch: int) -> dict[int, float]:
-    """Seconds per batch at 1, 2, 4 ... up to `max_batch` rows: the best of a few runs on random numbers.
+def measure(engine: Engine, signature: Signature, max_batch: int, examples: Examples | None = None) -> dict[int, float]:
+    """Seconds per batch at 1, 2, 4 ... up to `max_batch` rows: the best of a few runs on examples or random numbers.
 
     It ends at the first size that takes longer than a second or fails: the sizes that are missing are run away from the
     event loop, where nothing depends on them.
@@ -64,7 +81,8 @@ def measure(engine: Engine, signature: Signature, max_batch: int) -> dict[int, f
     sizes = [1 << power for power in range(max(max_batch - 1, 0).bit_length() + 1)] if signature.batched else [1]
     found: dict[int, float] = {}
     for rows in sizes:
-        inputs = random_inputs(synthetic_inputs(signature, min(rows, max_batch)))
+        size = min(rows, max_batch)
+        inputs = random_inputs(synthetic_inputs(signature, size)) if examples is None else examples.at(signature, size)
         try:
             times = []
             for _ in range(_ROUNDS):

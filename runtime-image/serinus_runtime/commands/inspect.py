@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from serinus_runtime import examples
 from serinus_runtime.about import About, has_rows
 from serinus_runtime.commands import onnxfile
 from serinus_runtime.commands.model import opened
@@ -40,6 +41,7 @@ class Found(msgspec.Struct, omit_defaults=True):
     columns: list[str]
     rule: dict[str, Any] | None = None
     reference: dict[str, int] | None = None
+    warmup: dict[str, str | int] | None = None
     onnx: OnnxFile | None = None
     providers: list[str] = []
     failure: str = ""
@@ -72,10 +74,12 @@ def inspect(directory: Path) -> Found:
             if (rule := model.about.rule) is not None:
                 found.rule = {"output": rule.output, "column": rule.column, "thresholds": dict(rule.steps),
                               "otherwise": rule.otherwise}  # fmt: skip
+            if (shipped := model.examples) is not None:
+                found.warmup = {"file": shipped.file, "rows": shipped.rows}
             found.warnings += _of_signature(model.engine.signature, model.signature, model.about)
     except FailureError as failure:
         found.failure = failure.message
-    found.warnings += _of_graph(directory, found.onnx)
+    found.warnings += [*_of_graph(directory, found.onnx), *_of_warm_up(directory)]
     try:
         if (known := reference.read(directory)) is not None:
             found.reference = {
@@ -136,6 +140,12 @@ def _of_graph(directory: Path, model: OnnxFile | None) -> Iterator[str]:
             yield f"weights are missing: {name!r}"
 
 
+def _of_warm_up(directory: Path) -> Iterator[str]:
+    code = sorted(path.name for path in directory.glob("*.py"))
+    if code and not any((directory / name).is_file() for name in examples.FILES):
+        yield f"warm-up gives {code[0]} zeros and empty strings, which it may refuse: {examples.HOW}"
+
+
 def _shape(spec: TensorSpec) -> str:
     return "[" + ", ".join("?" if size == -1 else str(size) for size in spec.shape) + "]"
 
@@ -166,6 +176,8 @@ def _shown(found: Found) -> str:
         facts.append(("decision", f"{found.rule['output']}: {steps}, else {found.rule['otherwise']}"))
     if found.reference is not None:
         facts.append(("reference", f"{found.reference['rows']} rows"))
+    if found.warmup is not None:
+        facts.append(("warm-up", f"{found.warmup['rows']} rows of {found.warmup['file']}"))
     parts = [table(("", ""), facts)]
     if found.inputs:
         tensors = [

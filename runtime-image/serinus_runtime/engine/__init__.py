@@ -1,6 +1,7 @@
 """What runs a model. One file per engine; the rest of the runtime knows only `Engine`."""
 
 from serinus_runtime.engine.base import (
+    CodeError,
     Engine,
     EngineError,
     EngineTimeoutError,
@@ -11,6 +12,7 @@ from serinus_runtime.engine.base import (
 )
 
 __all__ = [
+    "CodeError",
     "Engine",
     "EngineError",
     "EngineTimeoutError",

@@ -32,6 +32,10 @@ class EngineError(Exception):
     """The model could not answer for these inputs."""
 
 
+class CodeError(EngineError):
+    """Python that comes with the model raised this: it may be right to, as these inputs may be nonsense."""
+
+
 class EngineTimeoutError(EngineError):
     """The engine took too long. A batch is not run again, row by row, after that: its callers are told 504."""
 

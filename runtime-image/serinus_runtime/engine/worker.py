@@ -24,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 import serinus_runtime
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
-from serinus_runtime.engine.base import EngineError, EngineTimeoutError
+from serinus_runtime.engine.base import CodeError, EngineError, EngineTimeoutError
 from serinus_runtime.engine.frames import ConnectionLostError, Message, receive, send
 from serinus_runtime.engine.workermain import OK, START
 from serinus_runtime.failures import FailureError, Reason
@@ -94,7 +94,7 @@ class _Worker:
             raise
 
     def call(self, message: Message, deadline: float) -> Mapping[str, Array]:
-        """Raises EngineError (the program's own words), WorkerLostError or TimeoutError."""
+        """Raises CodeError (the program's own words), WorkerLostError or TimeoutError."""
         return self._exchange(message, deadline).arrays
 
     def _exchange(self, message: Message, deadline: float) -> Message:
@@ -107,7 +107,7 @@ class _Worker:
         except (ConnectionLostError, OSError) as error:
             raise WorkerLostError(str(error)) from None
         if answer.op != OK:
-            raise EngineError(f"{answer.meta.get('kind')}: {answer.meta.get('text')}")
+            raise CodeError(f"{answer.meta.get('kind')}: {answer.meta.get('text')}")
         return answer
 
     def kill(self, reason: str) -> None:
@@ -177,8 +177,8 @@ class WorkerPool:
     def call(self, op: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> Mapping[str, Array]:
         """What the program answers. When the process dies at it, another one gets the work, once.
 
-        Raises EngineError: the program's own words, or that it died twice; EngineTimeoutError: there was no answer in
-        `limits.call` seconds, and the process was killed, or there was no process to ask.
+        Raises CodeError: the program's own words; EngineError: it died twice; EngineTimeoutError: there was no answer
+        in `limits.call` seconds, and the process was killed, or there was no process to ask.
         """
         message = Message(op, meta, arrays)
         for _ in range(2):

@@ -57,6 +57,24 @@ def test_inspect_shows_what_a_directory_holds(tmp_path: Path, capsys: pytest.Cap
     assert (told["batched"], told["files"], "failure" in told) == (True, 2, False)
 
 
+def test_inspect_and_pack_know_the_examples_for_warm_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = support.sum_model(tmp_path / "m")
+    (directory / "warmup.jsonl").write_text('{"x": [1, 2, 3]}\n{"x": [4, 5, 6]}\n')
+    assert "2 rows of warmup.jsonl" in shown(capsys, "inspect", directory)
+    assert json.loads(shown(capsys, "inspect", directory, "-o", "json"))["warmup"] == {
+        "file": "warmup.jsonl",
+        "rows": 2,
+    }
+    shown(capsys, "pack", directory, tmp_path / "m.tgz")
+    unpacked = _unpacked(tmp_path / "m.tgz", tmp_path / "u")
+    assert "warmup.jsonl" in (unpacked / "SHA256SUMS").read_text()
+    (directory / "warmup.jsonl").write_text('{"x": [1]}\n')
+    assert "the examples cannot be used" in shown(capsys, "inspect", directory, code=66)
+    (directory / "warmup.jsonl").unlink()
+    (directory / "processing.py").write_text("")
+    assert "processing.py zeros and empty strings" in shown(capsys, "inspect", directory)
+
+
 def test_inspect_warns_of_what_will_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "have no names" in shown(capsys, "inspect", support.sum_model(tmp_path / "vector"))
     assert "axis 0" in shown(capsys, "inspect", support.sum_model(tmp_path / "fixed", rows=2))

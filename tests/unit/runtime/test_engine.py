@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serinus_runtime.engine import TensorSpec, onnx, synthetic_inputs
+from serinus_runtime.examples import read as read_examples
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.warmup import measure, warm_up
 from unit.runtime import support
@@ -76,3 +77,17 @@ def test_warm_up_measures_what_batches_cost(sum_dir: Path, tmp_path: Path) -> No
     assert all(seconds > 0 for seconds in costs.values())
     fixed = onnx.load(support.sum_model(tmp_path / "m", rows=1))
     assert sorted(measure(fixed, fixed.signature, 12)) == [1]
+
+
+@pytest.mark.parametrize(("rows", "batched"), [(None, True), (2, False)])
+def test_examples_go_round_until_there_are_enough(tmp_path: Path, rows: int | None, batched: bool) -> None:
+    directory = support.sum_model(tmp_path / "m", rows=rows)
+    np.savez(directory / "warmup.npz", x=np.arange(9, dtype=np.float32).reshape(3, 3))
+    engine = onnx.load(directory)
+    examples = read_examples(directory, engine.signature)
+    assert examples is not None
+    assert (examples.file, examples.rows) == ("warmup.npz", 3)
+    made = examples.at(engine.signature, 5)["x"]
+    assert made[:, 0].tolist() == ([0, 3, 6, 0, 3] if batched else [0, 3])
+    assert warm_up(engine, 8, examples=examples).batched == batched
+    assert list(measure(engine, engine.signature, 4, examples)) == ([1, 2, 4] if batched else [1])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serinus_runtime.config import Config
+from serinus_runtime.digest import verify
 from serinus_runtime.engine import EngineError, EngineTimeoutError, synthetic_inputs
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
@@ -169,3 +170,61 @@ def test_the_preprocessing_hash_is_that_of_the_file_unless_the_model_says(tmp_pa
     assert preprocessing_hash(directory) == "sha256:" + hashlib.sha256(_CODE.encode()).hexdigest()
     (directory / "model.json").write_text(json.dumps({**_ABOUT, "preprocessing_hash": "mine"}))
     assert preprocessing_hash(directory) == "mine"
+
+
+_STRICT = _CODE.replace("    numbers =", '    assert all(value for value in text.ravel()), "no amount"\n    numbers =')
+_ROWS = '{"amount": "$12.5", "rest": [1, 2]}\n{"amount": "7", "rest": [3, 4]}\n{"amount": "1", "rest": [5, 6]}\n'
+
+
+def _told(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [line for line in map(json.loads, capfd.readouterr().err.splitlines()) if line["level"] == "warning"]
+
+
+def test_code_that_refuses_what_warm_up_makes_is_served_and_the_log_says_what_to_ship(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = _directory(tmp_path / "m", _STRICT)
+    with support.Live(load_model(Config(model_dir=directory, allow_python=True))) as live:
+        assert support.request(live.port, "GET", "/v2/health/ready")[0] == 200
+        assert _ask(live, "2")[0] == 200
+    (warning,) = _told(capfd)
+    assert "warmup.jsonl, one object a line" in warning["msg"]
+    assert "no amount" in warning["why"]
+
+
+def test_examples_warm_up_the_whole_path(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = _directory(tmp_path / "m", _STRICT)
+    before = verify(directory, "")
+    (directory / "warmup.jsonl").write_text(_ROWS)
+    loaded = load_model(Config(model_dir=directory, allow_python=True, batch_max_size=8))
+    assert loaded.digest == verify(directory, "") != before, "the digest covers them"
+    with support.Live(loaded) as live:
+        metrics = live.metrics()
+        for step in ("preprocess", "model", "postprocess"):
+            assert metrics[f'serinus_step_duration_seconds_count{{step="{step}"}}'] == 6, "thrice one row, thrice eight"
+    assert _told(capfd) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ('{"amount": "much", "rest": [1, 2]}', "fails on warmup.jsonl, its own examples, at 1 rows: ValueError"),
+        ('{"amount": "1"}', "the examples cannot be used: .*no column 'rest'"),
+        ("[1", "the examples cannot be used: .*not JSON"),
+        ("\n", "the examples cannot be used"),
+    ],
+)
+def test_examples_that_do_not_fit_keep_the_model_from_being_served(tmp_path: Path, rows: str, text: str) -> None:
+    directory = _directory(tmp_path / "m", _STRICT)
+    (directory / "warmup.jsonl").write_text(rows)
+    with pytest.raises(FailureError, match=text) as caught:
+        load_model(Config(model_dir=directory, allow_python=True))
+    assert caught.value.reason is Reason.WARMUP_FAILED
+
+
+def test_one_file_of_examples_is_enough(tmp_path: Path) -> None:
+    directory = _directory(tmp_path / "m", _STRICT)
+    (directory / "warmup.jsonl").write_text(_ROWS)
+    (directory / "warmup.csv").write_text("amount\n")
+    with pytest.raises(FailureError, match=r"there are warmup\.jsonl and warmup\.csv: keep one of them"):
+        load_model(Config(model_dir=directory, allow_python=True))

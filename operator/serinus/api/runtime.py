@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
@@ -164,19 +165,37 @@ class EngineContainer(ApiModel):
     args: Annotated[list[Argument], Field(max_length=256)] = []
     """Arguments behind those of the engine's template."""
     env: Annotated[list[EnvVar], Field(max_length=64)] = []
-    """Environment of the engine. $(SERINUS_MODEL_DIR), $(SERINUS_MODEL_NAME) and $(SERINUS_ENGINE_PORT) are known."""
+    """Environment of the engine. $(SERINUS_MODEL_DIR), $(SERINUS_MODEL_NAME) and $(SERINUS_ENGINE_PORT) are known, and
+    with grpcPort $(SERINUS_ENGINE_GRPC_PORT)."""
     port: Annotated[
         int,
         Field(ge=1024, le=65535),
         Cel("!(self in [8080, 8081, 8082])", "8080, 8081 and 8082 are the runtime's own ports: write another"),
     ] = 9000
     """Port of the engine on the pod's loopback address."""
+    grpc_port: (
+        Annotated[
+            int,
+            Field(ge=1024, le=65535),
+            Cel("!(self in [8080, 8081, 8082])", "8080, 8081 and 8082 are the runtime's own ports: write another"),
+        ]
+        | None
+    ) = None
+    """Port of the engine's gRPC, which then stands behind the runtime's. Left out: there is none. Triton and TF Serving
+    are told to open it; other engines must be by their own settings."""
     health_path: PathPrefix | None = None
     """Answers 200 when the engine is ready. Defaults to what the engine's template says."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Requests that the engine works on at once; more wait in the runtime's queue."""
     resources: Resources = Resources()
     """CPU, memory and devices of the engine's container."""
+    rules = (
+        Cel(
+            "!has(self.grpcPort) || self.grpcPort != self.?port.orValue(9000)",
+            "the engine's gRPC needs a port of its own: write another than engine.port, for example 9001",
+            field_path=".grpcPort",
+        ),
+    )
 
 
 class Engine(StrEnum):
@@ -197,6 +216,12 @@ IN_IMAGE = (Engine.ONNX, Engine.TORCH, Engine.TORCHSERVE)
 """Engines of the bundled image and its flavours."""
 BESIDE = tuple(engine for engine in Engine if engine not in IN_IMAGE)
 """Engines that run in a container of their own, with the runtime in front."""
+WITH_GRPC = (Engine.TRITON, Engine.TF_SERVING, Engine.RAY_SERVE, Engine.PROXY)
+"""Those of them that can speak gRPC."""
+
+
+def _quoted(engines: Iterable[Engine]) -> str:
+    return ", ".join(quote(engine.value) for engine in engines)
 
 
 def _default(model: type[ApiModel], name: str) -> str:
@@ -280,11 +305,21 @@ class Runtime(ApiModel):
             field_path=".batching",
         ),
         Cel(
-            f"(self.?name.orValue('onnx') in [{', '.join(quote(engine.value) for engine in BESIDE)}])"
-            " == has(self.engine)",
+            f"(self.?name.orValue('onnx') in [{_quoted(BESIDE)}]) == has(self.engine)",
             "engine describes the container beside the runtime: write runtime.engine.image for every engine but onnx, "
             "torch and torchserve, and remove runtime.engine for those",
             field_path=".engine",
+        ),
+        Cel(
+            f"!has(self.engine) || !has(self.engine.grpcPort) || self.?name.orValue('onnx') in [{_quoted(WITH_GRPC)}]",
+            "grpcPort goes with triton, tfserving, rayserve and proxy; the other engines speak HTTP only: remove it",
+            field_path=".engine.grpcPort",
+        ),
+        Cel(
+            "!has(self.engine) || !has(self.engine.grpcPort) || !has(self.env)"
+            " || !self.env.exists(e, e.name == 'SERINUS_PROXY_GRPC_URL')",
+            "engine.grpcPort says where the engine's gRPC is: remove SERINUS_PROXY_GRPC_URL",
+            field_path=".env",
         ),
         Cel(
             "!has(self.env) || self.env.all(a, self.env.exists_one(b, a.name == b.name))",

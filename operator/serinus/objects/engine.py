@@ -25,6 +25,7 @@ def engine_container(context: Context, revision: Revision, engine: EngineContain
         "SERINUS_MODEL_NAME": revision.model.name or context.name,
         "SERINUS_MODEL_DIR": TEMPLATES[revision.runtime.name].model_dir,
         "SERINUS_ENGINE_PORT": str(engine.port),
+        **({"SERINUS_ENGINE_GRPC_PORT": str(engine.grpc_port)} if engine.grpc_port is not None else {}),
         "HOME": "/tmp",  # noqa: S108 - in the pod
         **beside.env,
         **{variable.name: variable.value for variable in engine.env},
@@ -34,7 +35,7 @@ def engine_container(context: Context, revision: Revision, engine: EngineContain
         "image": engine.image,
         "imagePullPolicy": engine.image_pull_policy.value,
         "restartPolicy": "Always",
-        "args": [*beside.args, *engine.args],
+        "args": [*beside.arguments(engine.grpc_port is not None), *engine.args],
         "env": [{"name": key, "value": value} for key, value in values.items()],
         # Engines write caches all over their image.
         "securityContext": {**UNPRIVILEGED, "readOnlyRootFilesystem": False},

@@ -77,12 +77,15 @@ def _options(runtime: Runtime) -> dict[str, str]:
 def _beside(runtime: Runtime, template: RuntimeTemplate) -> dict[str, str]:
     if runtime.engine is None or template.beside is None:
         return {}
-    return {
+    values = {
         "SERINUS_ENGINE": "proxy",
         "SERINUS_PROXY_URL": f"http://127.0.0.1:{runtime.engine.port}",
         "SERINUS_PROXY_HEALTH": runtime.engine.health_path or template.beside.health_path,
         "SERINUS_PROXY_CONCURRENCY": str(runtime.engine.concurrency),
     }
+    if runtime.engine.grpc_port is not None:
+        values["SERINUS_PROXY_GRPC_URL"] = f"http://127.0.0.1:{runtime.engine.grpc_port}"
+    return values
 
 
 def _with_unit(duration: Duration) -> str:

@@ -12,6 +12,7 @@ from serinus.objects.sticky import Sign, both, drawn, recognised
 from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
 from serinus.release.observed import Plan
 from serinus.release.sticky import ByCookie
+from serinus.runtimes import TEMPLATES
 
 GRPC_PATH = "/inference.GRPCInferenceService"
 """Path prefix of the Open Inference Protocol's gRPC service."""
@@ -52,7 +53,7 @@ def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) 
         ],
         "rules": [],
     }
-    ways = [(route.path, SERVICE_PORT), *([(GRPC_PATH, GRPC_PORT)] if route.path == "/" else [])]
+    ways = [(route.path, SERVICE_PORT), *([(_grpc_path(context), GRPC_PORT)] if route.path == "/" else [])]
     for users, revision in _rules(plan):
         for path, port in ways:
             to = _backends(context, plan, port, route.path) if revision is None else [_backend(context, revision, port)]
@@ -71,6 +72,14 @@ def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) 
         "metadata": context.metadata(name),
         "spec": spec,
     }
+
+
+def _grpc_path(context: Context) -> str:
+    runtime = context.spec.runtime
+    beside = TEMPLATES[runtime.name].beside
+    if beside is None or runtime.engine is None or runtime.engine.grpc_port is None:
+        return GRPC_PATH
+    return beside.grpc_path or GRPC_PATH
 
 
 def _rules(plan: Plan) -> Iterator[tuple[list[list[Object]], str | None]]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class Beside:
     """How an engine is started in a container of its own, on the pod's loopback address only where it can be.
 
-    `$(SERINUS_MODEL_DIR)`, `$(SERINUS_MODEL_NAME)` and `$(SERINUS_ENGINE_PORT)` are filled in by the kubelet.
+    `$(SERINUS_MODEL_DIR)`, `$(SERINUS_MODEL_NAME)`, `$(SERINUS_ENGINE_PORT)` and, with gRPC,
+    `$(SERINUS_ENGINE_GRPC_PORT)` are filled in by the kubelet.
     """
 
     command: tuple[str, ...] = ()
@@ -19,6 +20,18 @@ class Beside:
     health_path: str = "/v2/health/ready"
     """Answers 200 when the engine can serve."""
     env: Mapping[str, str] = field(default_factory=dict)
+    without_grpc: tuple[str, ...] = ()
+    """Those of `args` that switch its gRPC off."""
+    with_grpc: tuple[str, ...] = ()
+    """What stands in their place where it is asked for."""
+    grpc_path: str = ""
+    """The service that users call over gRPC, as a path; empty: that of the Open Inference Protocol."""
+
+    def arguments(self, grpc: bool) -> list[str]:
+        """The arguments, with or without gRPC."""
+        if not grpc:
+            return list(self.args)
+        return [*(each for each in self.args if each not in self.without_grpc), *self.with_grpc]
 
 
 @dataclass(frozen=True)

@@ -12,5 +12,8 @@ TEMPLATE = RuntimeTemplate(
             "--model_base_path=$(SERINUS_MODEL_DIR)",
         ),
         health_path="/v1/models/$(SERINUS_MODEL_NAME)",
+        # It has no setting for the address: it listens on all of the pod's, over HTTP as well.
+        with_grpc=("--port=$(SERINUS_ENGINE_GRPC_PORT)",),
+        grpc_path="/tensorflow.serving.PredictionService",
     ),
 )

@@ -13,5 +13,7 @@ TEMPLATE = RuntimeTemplate(
             "--allow-grpc=false",
             "--allow-metrics=false",
         ),
+        without_grpc=("--allow-grpc=false",),
+        with_grpc=("--grpc-address=127.0.0.1", "--grpc-port=$(SERINUS_ENGINE_GRPC_PORT)"),
     ),
 )

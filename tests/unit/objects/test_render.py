@@ -255,6 +255,51 @@ def test_an_engine_beside_is_a_sidecar_that_outlives_the_drain() -> None:
     assert "nvidia.com/gpu" not in front["resources"].get("limits", {})
 
 
+def beside(name: str, **engine: Any) -> tuple[dict[str, str], dict[str, Any], list[str]]:
+    """The runtime's environment, the engine's container, and the paths of the route with their ports."""
+    ctx = context(
+        runtime={"name": name, "engine": {"image": "example.com/e:1", **engine}},
+        route={"parentRefs": [{"name": "public"}]},
+    )
+    spec = pod(ctx)
+    paths = [
+        f"{rule['matches'][0]['path']['value']} {rule['backendRefs'][0]['port']}"
+        for rule in one(rendered(ctx), "HTTPRoute")["spec"]["rules"]
+    ]
+    return {item["name"]: item["value"] for item in spec["containers"][0]["env"]}, spec["initContainers"][1], paths
+
+
+def test_without_grpc_port_the_grpc_of_an_engine_beside_stays_shut() -> None:
+    told, engine, paths = beside("triton")
+    assert "SERINUS_PROXY_GRPC_URL" not in told
+    assert engine["args"] == [
+        "--model-repository=$(SERINUS_MODEL_DIR)", "--http-address=127.0.0.1", "--http-port=$(SERINUS_ENGINE_PORT)",
+        "--allow-grpc=false", "--allow-metrics=false",
+    ]  # fmt: skip
+    assert "SERINUS_ENGINE_GRPC_PORT" not in {item["name"] for item in engine["env"]}
+    assert paths[1] == "/inference.GRPCInferenceService 8081"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "args"),
+    [
+        ("triton", "/inference.GRPCInferenceService",
+         ["--grpc-address=127.0.0.1", "--grpc-port=$(SERINUS_ENGINE_GRPC_PORT)"]),
+        ("tfserving", "/tensorflow.serving.PredictionService", ["--port=$(SERINUS_ENGINE_GRPC_PORT)"]),
+        ("rayserve", "/inference.GRPCInferenceService", []),
+        ("proxy", "/inference.GRPCInferenceService", []),
+    ],
+)  # fmt: skip
+def test_the_grpc_of_an_engine_beside_stands_behind_the_runtimes(name: str, path: str, args: list[str]) -> None:
+    told, engine, paths = beside(name, grpcPort=9001, args=["--mine"])
+    assert told["SERINUS_PROXY_GRPC_URL"] == "http://127.0.0.1:9001"
+    assert told["SERINUS_GRPC_PORT"] == "8081"
+    assert {"name": "SERINUS_ENGINE_GRPC_PORT", "value": "9001"} in engine["env"]
+    assert engine["args"][-1 - len(args) :] == [*args, "--mine"]
+    assert "--allow-grpc=false" not in engine["args"]
+    assert paths[1] == f"{path} 8081"
+
+
 def test_devices_of_an_engine_beside_make_room_before_a_surge() -> None:
     strategy = one(rendered(context(runtime=BESIDE)), "Deployment")["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 
 from serinus import telemetry
 from serinus.api.analysis import Metric
@@ -20,6 +21,8 @@ from serinus.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 IDLE_PERIOD = 15.0
 """Seconds between two looks while no release is under way."""
+FRESH = 300.0
+"""Seconds after a promotion in which it is looked at on every tick: all users have just got the new version."""
 
 
 class Collector:
@@ -33,6 +36,7 @@ class Collector:
         queue: WorkQueue,
         tick: float,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._prometheus = prometheus
         self._book = book
@@ -40,6 +44,7 @@ class Collector:
         self._queue = queue
         self._tick = tick
         self._clock = clock
+        self._wall = wall
         self._round = -math.inf
         self._own: dict[str, float] = {}
         self._well = True
@@ -53,34 +58,38 @@ class Collector:
             await asyncio.sleep(max(0.0, self._tick - (self._clock() - self.beat)))
 
     async def tick(self) -> None:
-        """One turn: asks where it is time to, and makes due those under way, or everyone once per `IDLE_PERIOD`.
+        """One turn: asks where it is time to, and makes due those under way or just promoted, or everyone once per
+        `IDLE_PERIOD`.
 
         The round over everyone has a clock of its own, so that a release somewhere does not keep the columns of the
         settled ones from being looked at.
         """
         self.beat = self._clock()
-        active = self._census()
+        active, fresh = self._census()
         everyone = self.beat - self._round >= IDLE_PERIOD
         if everyone:
             self._round = self.beat
-        if active or everyone:
+        if active or fresh or everyone:
             await self._ask(self._due(active))
-            for key in self._store.owners() if everyone else active:
+            for key in self._store.owners() if everyone else [*active, *fresh]:
                 self._queue.add(key)
         telemetry.QUEUE_LENGTH.set(len(self._queue))
 
-    def _census(self) -> list[Key]:
+    def _census(self) -> tuple[list[Key], list[Key]]:
+        """Those with a release under way, and those that have just ended one by a promotion."""
         phases: Counter[str] = Counter()
-        active = []
+        active, fresh = [], []
         for key in self._store.owners():
             status = (self._store.owner(key) or {}).get("status") or {}
             phases[status.get("phase", "Pending")] += 1
             if status.get("release"):
                 active.append(key)
+            elif self._wall() - _since(status.get("watch")) < FRESH:
+                fresh.append(key)
         telemetry.DEPLOYMENTS.clear()
         for phase, count in phases.items():
             telemetry.DEPLOYMENTS.labels(phase).set(count)
-        return active
+        return active, fresh
 
     def _due(self, active: list[Key]) -> list[str]:
         """Users' own queries of the releases under way that it is time to ask: equal ones once."""
@@ -120,6 +129,16 @@ class Collector:
                 log.info("Prometheus answers again")
             self._well = True
         telemetry.PROMETHEUS_UP.set(self._well)
+
+
+def _since(watch: object) -> float:
+    """When a stored watch began, in Unix seconds; long ago where there is none."""
+    since = watch.get("since") if isinstance(watch, dict) else None
+    try:
+        found = datetime.fromisoformat(str(since))
+    except ValueError:
+        return -math.inf
+    return found.timestamp() if found.tzinfo else -math.inf
 
 
 def _seconds(interval: str | None) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from serinus.cluster.store import Key, Store
-from serinus.collector import IDLE_PERIOD, Collector
+from serinus.collector import FRESH, IDLE_PERIOD, Collector
 from serinus.evidence.book import Book
 from serinus.evidence.client import Prometheus
 from serinus.evidence.counters import Snapshot
@@ -65,6 +66,44 @@ def test_settled_ones_are_looked_at_though_a_release_is_under_way() -> None:
     added, asked = turns(4 * IDLE_PERIOD, releasing=True)
     assert added.count(("ns", "settled")) == 4
     assert added.count(("ns", "other")) == asked == 4 * IDLE_PERIOD / TICK
+
+
+def test_a_fresh_promotion_is_looked_at_on_every_tick_and_an_old_one_rarely() -> None:
+    """After a switch all users are on the new version: a quarter of a minute between two looks is their failures."""
+    promoted = 1_700_000_000.0
+    since = datetime.fromtimestamp(promoted, UTC).isoformat().replace("+00:00", "Z")
+    watched = owner("watched", releasing=False)
+    watched["status"]["watch"] = {"revision": "r", "since": since}
+    store, queue, prometheus, now = Store(), Noting(), Answering(), [promoted]
+    store.put(watched)
+    store.put(owner("settled", releasing=False))
+    collector = Collector(prometheus, Book(), store, queue, TICK, lambda: now[0], lambda: now[0])
+
+    def turn(seconds: float) -> tuple[int, int]:
+        queue.added.clear()
+        for _ in range(round(seconds / TICK)):
+            asyncio.run(collector.tick())
+            now[0] += TICK
+        return queue.added.count(("ns", "watched")), queue.added.count(("ns", "settled"))
+
+    often, rarely = turn(FRESH)
+    assert often == FRESH / TICK
+    assert rarely < FRESH / IDLE_PERIOD + 1
+    often, rarely = turn(FRESH)
+    assert often == rarely
+
+
+@pytest.mark.parametrize("watch", [None, {}, {"since": "soon"}, {"since": "2023-11-14T22:13:20"}])
+def test_a_watch_that_says_nothing_is_no_reason_to_look_often(watch: dict[str, str] | None) -> None:
+    store, queue, now = Store(), Noting(), [1_700_000_000.0]
+    odd = owner("odd", releasing=False)
+    odd["status"]["watch"] = watch
+    store.put(odd)
+    collector = Collector(Answering(), Book(), store, queue, TICK, lambda: now[0], lambda: now[0])
+    for _ in range(5):
+        asyncio.run(collector.tick())
+        now[0] += TICK
+    assert queue.added == [("ns", "odd")]
 
 
 def test_at_rest_prometheus_is_asked_rarely() -> None:

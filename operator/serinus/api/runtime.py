@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from serinus.api.auth import Auth
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel, quote
 from serinus.api.podspec import EnvVar, PullPolicy, Resources, Toleration
@@ -259,6 +260,8 @@ class Runtime(ApiModel):
     """Remember answers. Left out: nothing is remembered."""
     api_keys: ApiKeys | None = None
     """Let only clients with a key in. Left out: everybody who reaches the pods."""
+    auth: Auth | None = None
+    """Let only clients with a token (JWT) in; with apiKeys, those with either. Left out: no tokens are looked at."""
     engine: EngineContainer | None = None
     """The engine's own container, for every engine but onnx, torch and torchserve."""
     env: Annotated[list[EnvVar], Field(max_length=64)] = []
@@ -319,6 +322,11 @@ class Runtime(ApiModel):
             "!has(self.engine) || !has(self.engine.grpcPort) || !has(self.env)"
             " || !self.env.exists(e, e.name == 'SERINUS_PROXY_GRPC_URL')",
             "engine.grpcPort says where the engine's gRPC is: remove SERINUS_PROXY_GRPC_URL",
+            field_path=".env",
+        ),
+        Cel(
+            "!has(self.auth) || !has(self.env) || !self.env.exists(e, e.name.startsWith('SERINUS_JWT_'))",
+            "runtime.auth says which tokens are taken: remove the variables SERINUS_JWT_*",
             field_path=".env",
         ),
         Cel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serinus.api.auth import Jwks
 from serinus.api.runtime import LogTarget, Runtime
 from serinus.api.units import Duration
 from serinus.objects.context import Context, Object
@@ -10,6 +11,7 @@ from serinus.runtimes import TEMPLATES
 from serinus.runtimes.base import RuntimeTemplate
 
 SECRETS_MOUNT = "/etc/serinus/secrets"
+CONFIG_MAPS_MOUNT = "/etc/serinus/configmaps"
 
 
 def environment(context: Context, revision: Revision) -> list[Object]:
@@ -71,7 +73,24 @@ def _options(runtime: Runtime) -> dict[str, str]:
         }
     if keys := runtime.api_keys:
         values["SERINUS_API_KEYS_FILE"] = f"{SECRETS_MOUNT}/{keys.secret_name}/{keys.key}"
+    if auth := runtime.auth:
+        values |= {
+            "SERINUS_JWT_JWKS": _place_of(auth.jwks),
+            "SERINUS_JWT_ISSUER": auth.issuer,
+            "SERINUS_JWT_AUDIENCE": ",".join(auth.audience),
+            "SERINUS_JWT_ALGORITHMS": ",".join(auth.algorithms),
+        }
+        if auth.refresh is not None:
+            values["SERINUS_JWT_REFRESH"] = _with_unit(auth.refresh)
     return values
+
+
+def _place_of(keys: Jwks) -> str:
+    if keys.secret is not None:
+        return f"{SECRETS_MOUNT}/{keys.secret.secret_name}/{keys.secret.key}"
+    if keys.config_map is not None:
+        return f"{CONFIG_MAPS_MOUNT}/{keys.config_map.name}/{keys.config_map.key}"
+    return keys.url or ""
 
 
 def _beside(runtime: Runtime, template: RuntimeTemplate) -> dict[str, str]:

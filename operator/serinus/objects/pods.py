@@ -9,7 +9,7 @@ from serinus.api.runtime import Runtime
 from serinus.objects import names
 from serinus.objects.context import Context, Object
 from serinus.objects.engine import SHARED_MEMORY, UNPRIVILEGED, engine_container, resources_of
-from serinus.objects.environment import SECRETS_MOUNT, environment
+from serinus.objects.environment import CONFIG_MAPS_MOUNT, SECRETS_MOUNT, environment
 from serinus.release.revisions import Revision
 from serinus.runtimes import TEMPLATES
 from serinus.runtimes.base import RuntimeTemplate, image_of
@@ -42,6 +42,9 @@ def pod_template(context: Context, revision: Revision) -> Object:
         name = f"secret-{number}"
         volumes.append({"name": name, "secret": {"secretName": secret}})
         mounts = [*mounts, {"name": name, "mountPath": f"{SECRETS_MOUNT}/{secret}", "readOnly": True}]
+    if runtime.auth is not None and (shown := runtime.auth.jwks.config_map) is not None:
+        volumes.append({"name": "jwks", "configMap": {"name": shown.name}})
+        mounts = [*mounts, {"name": "jwks", "mountPath": f"{CONFIG_MAPS_MOUNT}/{shown.name}", "readOnly": True}]
     resources = resources_of(runtime.resources)
     beside = []
     if runtime.engine and template.beside:
@@ -129,7 +132,8 @@ def uses_devices(revision: Revision) -> bool:
 
 def secrets_of(runtime: Runtime) -> list[str]:
     """The Secrets that are mounted into the runtime's container."""
-    shown = (runtime.api_keys, runtime.prediction_log.credentials)
+    tokens = runtime.auth.jwks.secret if runtime.auth is not None else None
+    shown = (runtime.api_keys, runtime.prediction_log.credentials, tokens)
     named = [secret.secret_name for secret in shown if secret is not None]
     return list(dict.fromkeys([*named, *runtime.secrets]))
 

@@ -17,6 +17,7 @@ SERVER_ONLY = {
     "steps-empty", "steps-without-route", "a-name-of-more-than-forty-characters-in-all", "name.with.dots",
     "2nd-name-starts-with-a-digit", "engine-without-its-container", "engine-container-for-onnx",
     "engine-container-for-torchserve", "engine-on-our-port", "engine-grpc-on-our-port", "engine-grpc-on-its-http-port",
+    "auth-without-keys", "auth-keys-from-two-places", "auth-refresh-of-a-file", "auth-said-twice",
     "engine-without-grpc-of-its-own", "engine-grpc-said-twice",
     "notification-to-nobody", "notification-to-two",
     "shadow-without-route",

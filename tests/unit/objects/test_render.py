@@ -255,6 +255,41 @@ def test_an_engine_beside_is_a_sidecar_that_outlives_the_drain() -> None:
     assert "nvidia.com/gpu" not in front["resources"].get("limits", {})
 
 
+@pytest.mark.parametrize(
+    ("jwks", "place", "volume"),
+    [
+        ({"url": "https://login.example/jwks"}, "https://login.example/jwks", None),
+        ({"secret": {"secretName": "login"}}, "/etc/serinus/secrets/login/jwks.json",
+         {"secret": {"secretName": "login"}}),
+        ({"configMap": {"name": "login", "key": "set"}}, "/etc/serinus/configmaps/login/set",
+         {"configMap": {"name": "login"}}),
+    ],
+)  # fmt: skip
+def test_tokens_are_checked_by_the_runtime(jwks: dict[str, Any], place: str, volume: dict[str, Any] | None) -> None:
+    auth = {"issuer": "https://login.example", "audience": ["fraud", "other"], "jwks": jwks, "algorithms": ["EdDSA"]}
+    if volume is None:
+        auth["refresh"] = "10m"
+    spec = pod(context(runtime={"auth": auth}))
+    (front,) = spec["containers"]
+    told = {item["name"]: item["value"] for item in front["env"] if item["name"].startswith("SERINUS_JWT_")}
+    assert told == {
+        "SERINUS_JWT_JWKS": place, "SERINUS_JWT_ISSUER": "https://login.example", "SERINUS_JWT_AUDIENCE": "fraud,other",
+        "SERINUS_JWT_ALGORITHMS": "EdDSA", **({"SERINUS_JWT_REFRESH": "10m"} if volume is None else {}),
+    }  # fmt: skip
+    config = from_environment({item["name"]: item["value"] for item in front["env"]})
+    assert (config.jwt_jwks, config.jwt_audience, config.jwt_algorithms) == (place, ("fraud", "other"), ("EdDSA",))
+    if volume is not None:
+        (name,) = [each["name"] for each in spec["volumes"] if volume.items() <= each.items()]
+        (mount,) = [each for each in front["volumeMounts"] if each["name"] == name]
+        assert place.startswith(f"{mount['mountPath']}/")
+        assert mount["readOnly"] is True
+
+
+def test_without_auth_no_token_is_looked_at() -> None:
+    (front,) = pod(context())["containers"]
+    assert not any(item["name"].startswith("SERINUS_JWT_") for item in front["env"])
+
+
 def beside(name: str, **engine: Any) -> tuple[dict[str, str], dict[str, Any], list[str]]:
     """The runtime's environment, the engine's container, and the paths of the route with their ports."""
     ctx = context(

@@ -1,4 +1,4 @@
-"""What the command line reads from the cluster, and the one thing it writes: annotations."""
+"""What the command line reads from the cluster, and what it writes: annotations, the freeze switch, a status."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from kubernetes.aio import config
 from serinus.api import GROUP
 from serinus.cli.picture import CliError, Picture
 from serinus.cluster.client import Api, ApiError
-from serinus.cluster.kinds import EVENT, MODEL_DEPLOYMENT, WATCHED, WHO_AM_I
+from serinus.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, WATCHED, WHO_AM_I
 from serinus.objects.context import Object
 from serinus.objects.names import DEPLOYMENT_LABEL
 from serinus.objects.read import Children
+from serinus.release import freeze
 
 
 class Cluster:
@@ -76,6 +77,31 @@ class Cluster:
     async def write(self, obj: Object) -> None:
         """Applies an object as the operator would; one with a status, that status alone."""
         await self._api.apply(obj, subresource="status" if "status" in obj else None)
+
+    async def runs_operator(self, namespace: str) -> bool:
+        """Whether Deployments of the chart are in `namespace`. True where nobody may say."""
+        try:
+            return bool(await self._api.list(DEPLOYMENT, namespace, "app.kubernetes.io/component=operator"))
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return True
+
+    async def switch(self, namespace: str) -> Object | None:
+        """The ConfigMap that freezes releases, in the operator's namespace."""
+        return await self._api.get(CONFIG_MAP, namespace, freeze.CONFIG_MAP)
+
+    async def turn(self, namespace: str, stored: Object | None, data: dict[str, str] | None, *, dry_run: bool) -> None:
+        """Writes the switch, if it still is as `stored`; `data` None removes it. ApiError 409: somebody was faster."""
+        if data is None:
+            if stored is not None:
+                await self._api.delete({"kind": "ConfigMap", **stored}, unchanged=True, dry_run=dry_run)
+        elif stored is None:
+            meta = {"name": freeze.CONFIG_MAP, "namespace": namespace}
+            made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+            await self._api.create(CONFIG_MAP, namespace, made, dry_run=dry_run)
+        else:
+            await self._api.replace(CONFIG_MAP, {**stored, "data": data}, dry_run=dry_run)
 
     async def annotate(self, name: str, verb: str, value: str | None) -> None:
         """Sets the annotation `verb` of a ModelDeployment; None removes it."""

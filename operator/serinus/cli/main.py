@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from serinus.api.status import Outcome
-from serinus.cli import backup, explain, history, render, samplesize, simulate, view
+from serinus.cli import backup, explain, freezing, history, render, samplesize, simulate, view
 from serinus.cli.output import FORMATS, dump, table, write
-from serinus.cli.picture import CliError, Picture
+from serinus.cli.picture import CliError, Picture, UsageError
 
 if TYPE_CHECKING:
     from serinus.cli.access import Cluster
@@ -36,6 +37,7 @@ async def _status(options: argparse.Namespace, cluster: Cluster) -> int:
     deadline = datetime.now(UTC).timestamp() + options.timeout
     while True:
         picture = await cluster.picture(options.name)
+        picture = dataclasses.replace(picture, frozen=await freezing.shown(options, cluster))
         shown = "\n".join(view.lines(picture))
         clear = "\033[H\033[2J" if options.watch and sys.stdout.isatty() else ""
         print(f"{clear}{shown}", flush=True)
@@ -191,6 +193,7 @@ def parser() -> argparse.ArgumentParser:
     status = verb("status", "what is live, what is happening, is it well", _status, output=True)
     status.add_argument("-w", "--watch", action="store_true", help="go on until interrupted")
     status.add_argument("--wait", action="store_true", help="until the release has ended; the exit code says how")
+    status.add_argument("--operator-namespace", help=f"where a freeze is looked for; default: {freezing.HOME}")
     status.add_argument("--timeout", type=float, default=3600.0, help="seconds for --wait")
     verb("history", "revisions that are kept, and how their releases ended", _history, output=True)
     diff = verb("diff", "what differs between two revisions", _diff)
@@ -219,6 +222,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("-n", "--namespace", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         added.add_argument("--context", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         added.set_defaults(command=function)
+    freeze = verbs.add_parser("freeze", help="no release starts and no candidate gets more users; roll-backs go on")
+    freezing.add_options(freeze, verbs.add_parser("unfreeze", help="releases go on"))
     rendered = verbs.add_parser("render", help="what the operator would apply; needs no cluster")
     rendered.add_argument("-f", "--file", required=True, help="YAML file with a ModelDeployment, - for standard input")
     rendered.add_argument("--runtime-image", default="serinus-runtime")
@@ -259,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     except CliError as error:
         print(f"error: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else FAILED
     except ValidationError as error:
         print(f"error: the object was written by another version of Serinus: {error}", file=sys.stderr)
     return FAILED

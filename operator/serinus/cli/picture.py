@@ -13,6 +13,10 @@ class CliError(Exception):
     """Something that the user can mend; the text says how."""
 
 
+class UsageError(CliError):
+    """Something that was said wrongly: another exit code."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A ModelDeployment with everything that belongs to it, as it was when it was read."""
@@ -21,6 +25,8 @@ class Picture:
     children: Children = field(default_factory=Children)
     events: tuple[Object, ...] = ()
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    frozen: str | None = None
+    """The freeze that holds its releases, where it was asked for."""
 
     @property
     def name(self) -> str:

@@ -36,9 +36,12 @@ def lines(picture: Picture) -> list[str]:
     shown = [
         f"{picture.owner['metadata']['namespace']}/{picture.name}   {status.phase}{told}",
         f"SLO      p99 <= {spec.slo.p99}, errors <= {spec.slo.error_rate}",
+        *([f"frozen   {picture.frozen}"] if picture.frozen else []),
         "",
         *_revisions(picture, spec, status),
     ]
+    if status.held is not None:
+        shown += ["", f"waits   {status.held.reason}: {status.held.message}"]
     if status.release is not None:
         shown += ["", *_release(picture, spec, status)]
     elif status.last_release is not None:

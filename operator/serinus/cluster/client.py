@@ -114,14 +114,14 @@ class Api:
             field_manager=f"{MANAGER}-scale",
         )
 
-    async def create(self, kind: Kind, namespace: str | None, obj: Object) -> Object:
-        return await self._call("post", kind.path(namespace), body=obj, field_manager=MANAGER)
+    async def create(self, kind: Kind, namespace: str | None, obj: Object, *, dry_run: bool = False) -> Object:
+        return await self._call("post", kind.path(namespace), body=obj, field_manager=MANAGER, **_dry(dry_run))
 
-    async def replace(self, kind: Kind, obj: Object) -> Object:
+    async def replace(self, kind: Kind, obj: Object, *, dry_run: bool = False) -> Object:
         """Writes the whole object; 409 where its resourceVersion is not the stored one."""
         meta = obj["metadata"]
         path = kind.path(meta["namespace"], meta["name"])
-        return await self._call("put", path, body=obj, field_manager=MANAGER)
+        return await self._call("put", path, body=obj, field_manager=MANAGER, **_dry(dry_run))
 
     async def merge(self, kind: Kind, namespace: str, name: str, change: Object) -> Object:
         """A JSON merge patch, as people's tools send it; null removes."""
@@ -133,14 +133,20 @@ class Api:
             field_manager=f"{MANAGER}-cli",
         )
 
-    async def delete(self, obj: Object) -> None:
-        """Deletes exactly this object (its uid), children in the background. Gone already is fine."""
+    async def delete(self, obj: Object, *, unchanged: bool = False, dry_run: bool = False) -> None:
+        """Deletes exactly this object (its uid), children in the background. Gone already is fine.
+
+        With `unchanged`, only as it was read: 409 where somebody has written it since.
+        """
         meta = obj["metadata"]
-        body = {"preconditions": {"uid": meta["uid"]}, "propagationPolicy": "Background"}
+        only = {"uid": meta["uid"], **({"resourceVersion": meta["resourceVersion"]} if unchanged else {})}
+        body: Object = {"preconditions": only, "propagationPolicy": "Background"}
+        if dry_run:  # with a body, the API server reads options nowhere else
+            body["dryRun"] = ["All"]
         try:
             await self._call("delete", BY_KIND[obj["kind"]].path(meta["namespace"], meta["name"]), body=body)
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status not in (404, 409) or (unchanged and error.status == 409):
                 raise
 
     async def _call(self, method: str, path: str, **params: Any) -> Object:
@@ -169,6 +175,10 @@ class Api:
 def _fresh(params: dict[str, Any]) -> dict[str, Any]:
     # The library's request() keeps its list and dict arguments between calls and appends to them.
     return {**params, "path_params": {}, "query_params": [], "header_params": {}}
+
+
+def _dry(asked: bool) -> dict[str, str]:
+    return {"dry_run": "All"} if asked else {}
 
 
 def _message(error: Any) -> str:

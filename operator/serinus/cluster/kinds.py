@@ -46,4 +46,4 @@ OWNED = (
 OPTIONAL = (POD_MONITOR,)
 WATCHED = (*OWNED, POD)
 
-BY_KIND = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL, MODEL_DEPLOYMENT, LEASE)}
+BY_KIND = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL, MODEL_DEPLOYMENT, LEASE, CONFIG_MAP)}

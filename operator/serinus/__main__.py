@@ -91,7 +91,7 @@ class _Working:
         events = Events(self._api, settings.identity)
         does: dict[type, Runner] = {
             **runners(self._api, self._store, settings.smoke_key_file, settings.webhook_hosts),
-            Delivery: Sender(settings.receivers),
+            Delivery: Sender(settings.receivers, settings.webhook_hosts),
         }
         errands = Errands(does, lambda key: queue.add(key))
         freeze = FreezeSwitch(self._api, settings.lease_namespace, self._everyone)

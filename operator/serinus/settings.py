@@ -32,7 +32,7 @@ class OperatorSettings:
     tick: float
     """Seconds between two looks at Prometheus while a release is under way."""
     webhook_hosts: tuple[str, ...]
-    """Patterns of the hosts that webhooks may call; empty: any."""
+    """Patterns of the hosts that webhooks and notifications may call; empty: any."""
     http_port: int
     smoke_key_file: Path | None
     """Holds the secret from which API keys for smoke tests are derived."""

@@ -38,6 +38,10 @@ CONDITIONS = Gauge(
     registry=REGISTRY,
 )
 EVENTS = Counter("serinus_operator_events", "Transitions told as Kubernetes Events.", ["reason"], registry=REGISTRY)
+LOST = ("NotificationFailed", "WebhookNotTold")
+"""Events of what somebody was to be told and never heard. At 0 from the start: the first one must be an increase."""
+for _reason in LOST:
+    EVENTS.labels(_reason)
 ERRANDS = Counter(
     "serinus_operator_errands", "Smoke tests, webhook calls and the like that ended.", ["kind", "outcome"],
     registry=REGISTRY,

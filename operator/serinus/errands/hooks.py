@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import socket
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from serinus.errands.edge import ErrandError, Key
+from serinus.errands.guard import Guard
 from serinus.release.hooks import HookAnswer, HookTask, Said
 
 ANSWER_BYTES = 64 << 10
@@ -31,7 +27,7 @@ class HookCaller:
     """
 
     def __init__(self, hosts: Sequence[str] = ()) -> None:
-        self._hosts = tuple(hosts)
+        self._guard = Guard(hosts)
 
     async def run(self, owner: Key, task: object) -> HookAnswer:
         """One call.
@@ -40,22 +36,18 @@ class HookCaller:
             ErrandError: nobody answered.
         """
         assert isinstance(task, HookTask)
-        host = urlsplit(task.url).hostname or ""
-        if self._hosts and not any(fnmatchcase(host, pattern) for pattern in self._hosts):
-            return HookAnswer(Said.NO, f"the operator may not call {host}: its webhooks.hosts are {self._hosts}")
-        if _metadata(host):
-            return HookAnswer(Said.NO, "link-local addresses are not called")
+        if refusal := self._guard.refusal(task.url):
+            return HookAnswer(Said.NO, refusal)
         body = json.dumps({**json.loads(task.body), "namespace": owner[0]}, separators=(",", ":"))
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": f"{owner[0]}/{owner[1]}/{task.idempotency_key}",
             "User-Agent": "serinus-operator",
         }
-        connector = aiohttp.TCPConnector(resolver=_Guarded(), force_close=True)
         limit = aiohttp.ClientTimeout(total=task.timeout)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=limit) as session,
+                aiohttp.ClientSession(connector=self._guard.connector(), timeout=limit) as session,
                 session.post(task.url, data=body, headers=headers, allow_redirects=False) as answer,
             ):
                 return _said(answer, await answer.content.read(ANSWER_BYTES))
@@ -91,32 +83,3 @@ def _told(body: bytes) -> dict[str, Any]:
 
 def _seconds(text: str | None) -> float | None:
     return float(text) if text is not None and text.isdecimal() and len(text) < 7 else None
-
-
-def _metadata(host: str) -> bool:
-    """Whether an address is link-local, where clouds keep their machines' credentials."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address.is_link_local or (mapped is not None and mapped.is_link_local)
-
-
-class _Guarded(AbstractResolver):
-    """Resolves names, but not to link-local addresses: what is checked is what is connected to."""
-
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        kept = [each for each in found if not _metadata(each["host"])]
-        if not kept:
-            raise OSError(f"{host} is link-local")
-        return kept
-
-    async def close(self) -> None:
-        await self._inner.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
 
 from serinus import telemetry
 from serinus.api.notifications import Channel, Notification
+from serinus.errands.guard import Guard
 from serinus.notify.text import TemplateProblem, text
 from serinus.release.outbox import Delivery, Receipt, fields
 
@@ -25,10 +27,12 @@ class Sender:
     Args:
         receivers: folder with a file per receiver, each with an address in it; read at each call, so that a changed
             Secret needs no restart.
+        hosts: patterns of the hosts that may be called, as for webhooks; empty: any.
     """
 
-    def __init__(self, receivers: Path | None, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, receivers: Path | None, hosts: Sequence[str] = (), *, timeout: float = TIMEOUT) -> None:
         self._receivers = receivers
+        self._guard = Guard(hosts)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
 
     async def __call__(self, owner: tuple[str, str], task: object) -> Receipt:
@@ -46,12 +50,14 @@ class Sender:
             url = self._address(task.to)
         except (OSError, ValueError) as error:
             return Receipt(str(error))
+        if refusal := self._guard.refusal(url, _called(task.to)):
+            return Receipt(refusal, final=True)
         body = payload(owner, task)
         headers = {"Idempotency-Key": str(fields(*owner, task.message)["id"])}
         try:
             # A redirect may lead anywhere, so none is followed.
             async with (
-                aiohttp.ClientSession(timeout=self._timeout) as session,
+                aiohttp.ClientSession(connector=self._guard.connector(), timeout=self._timeout) as session,
                 session.post(url, json=body, headers=headers, allow_redirects=False) as answer,
             ):
                 status = answer.status

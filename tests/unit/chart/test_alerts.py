@@ -126,6 +126,19 @@ CASES: list[tuple[str, int, dict[str, str], dict[str, str], dict[str, str]]] = [
         "SerinusReleaseWaits", 150, {**OWNER, "reason": "WaitingForWebhook"},
         condition("Reconciling", "WaitingForWebhook", "1x160"), condition("Reconciling", "OutsideWindow", "1x160"),
     ),
+    (
+        "SerinusNotificationsLost", 30, {"reason": "NotificationFailed"},
+        {'serinus_operator_events_total{reason="NotificationFailed"}': "0x10 1x60"},
+        {
+            'serinus_operator_events_total{reason="NotificationFailed"}': "3x60",
+            'serinus_operator_events_total{reason="Promoted"}': "0+1x60",
+        },
+    ),
+    (
+        "SerinusNotificationsLost", 30, {"reason": "WebhookNotTold"},
+        {'serinus_operator_events_total{reason="WebhookNotTold"}': "0x20 2x60"},
+        {'serinus_operator_notifications_total{event="Failed", result="failed"}': "0+1x60"},
+    ),
     ("SerinusOperatorDown", 10, {}, {"serinus_operator_leader": "0x20"}, {}),
     ("SerinusPrometheusDown", 10, {}, {"serinus_operator_prometheus_up": "0x20"},
      {"serinus_operator_prometheus_up": "1x20"}),

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from serinus.errands import ErrandError
+from serinus.errands.guard import LINK_LOCAL
 from serinus.errands.hooks import HookCaller
 from serinus.release.hooks import HookAnswer, HookTask, Said
 
@@ -113,7 +114,7 @@ def test_no_answer() -> None:
 )
 def test_metadata_services_are_never_called(url: str) -> None:
     found = asyncio.run(HookCaller().run(OWNER, HookTask(url, "{}", "k", 5.0)))
-    assert found == HookAnswer(Said.NO, "link-local addresses are not called")
+    assert found == HookAnswer(Said.NO, LINK_LOCAL)
 
 
 def test_only_the_hosts_that_are_allowed() -> None:

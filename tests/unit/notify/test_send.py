@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ import pytest
 
 from serinus.api.notifications import Happening, Notification
 from serinus.api.status import Message
+from serinus.errands.guard import LINK_LOCAL
 from serinus.notify.configured import NotificationsError, read
 from serinus.notify.send import Sender
 from serinus.notify.text import DEFAULT, LONGEST, TemplateProblem, text
@@ -78,10 +79,12 @@ def site(status: int = 200, *, hangs: bool = False) -> Iterator[Site]:
         http.server_close()
 
 
-def send(to: dict[str, Any], receivers: Path | None = None, timeout: float = 10.0) -> Receipt:
+def send(
+    to: dict[str, Any], receivers: Path | None = None, timeout: float = 10.0, hosts: Sequence[str] = ()
+) -> Receipt:
     async def once() -> Receipt:
         delivery = Delivery(MESSAGE, Notification.model_validate(to))
-        return await Sender(receivers, timeout=timeout)(OWNER, delivery)
+        return await Sender(receivers, hosts, timeout=timeout)(OWNER, delivery)
 
     return asyncio.run(once())
 
@@ -192,3 +195,29 @@ def test_the_operators_own_list(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(NotificationsError, match="absent"):
         read(tmp_path / "absent")
+
+
+def test_only_the_hosts_that_are_allowed(tmp_path: Path) -> None:
+    with site() as there:
+        (tmp_path / "team").write_text(there.url)
+        to = {"type": "Slack", "receiver": "team"}
+        refused = send(to, tmp_path, hosts=("*.example.com",))
+        assert there.got == []
+        assert refused == Receipt(
+            "the operator may not call receiver team: its webhooks.hosts are *.example.com", final=True
+        )
+        assert send(to, tmp_path, hosts=("*.example.com", "127.0.0.*")) == Receipt()
+
+
+@pytest.mark.parametrize("address", ["http://169.254.169.254/latest", "http://100.100.100.200/"])
+def test_metadata_services_are_never_told(address: str, tmp_path: Path) -> None:
+    assert send({"type": "Webhook", "url": address}) == Receipt(LINK_LOCAL, final=True)
+    (tmp_path / "team").write_text(address)
+    assert send({"type": "Slack", "receiver": "team"}, tmp_path) == Receipt(LINK_LOCAL, final=True)
+
+
+@pytest.mark.parametrize("host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662"])
+def test_no_spelling_of_a_number_leads_to_them(host: str) -> None:
+    """Resolved, not parsed: the resolver knows more spellings than any list. Some the client refuses itself."""
+    problem = send({"type": "Webhook", "url": f"http://{host}/latest"}).problem
+    assert problem.rpartition(" ")[2] in ("ClientConnectorDNSError", "InvalidUrlClientError")

@@ -23,6 +23,8 @@ from serinus_runtime.state import Model, State
 
 _REFUSALS = {413: "too_large", 429: "queue_full", 408: "timeout", 504: "timeout"}
 _INFERENCE = b"/inference.GRPCInferenceService/"
+_OPEN = frozenset(("ServerLive", "ServerReady", "ModelReady"))
+"""What is told without a key: a kubelet has none."""
 _SHARED_MEMORY = "shared memory is not supported; send the data"
 _NOT_HERE = {
     "SystemSharedMemoryStatus": _SHARED_MEMORY,
@@ -55,7 +57,7 @@ class GrpcService:
         self._state = state
         self._metrics = metrics
         self.health = health or Health(name, state)
-        asking = Asking(name, version, state, metrics)
+        self._asking = asking = Asking(name, version, state, metrics)
         self._ask_paths = {_INFERENCE + b"ModelInfer", _INFERENCE + b"ModelStreamInfer"}
         reflection = Method(stream=Reflection)
         self._methods = {
@@ -84,7 +86,10 @@ class GrpcService:
             called = f"RepositoryModel{verb.capitalize()}"
             self._methods[_INFERENCE + called.encode()] = Method(unary=_controlling(called, verb, state))
         for called, answer in plain.items():
-            self._methods[_INFERENCE + called.encode()] = Method(unary=_plain(called, answer))
+            unary = _plain(called, answer)
+            if called not in _OPEN:
+                unary = self._for_readers(unary)
+            self._methods[_INFERENCE + called.encode()] = Method(unary=unary)
         for called, text in _NOT_HERE.items():
             self._methods[_INFERENCE + called.encode()] = Method(unary=_refusing(501, text))
 
@@ -97,6 +102,20 @@ class GrpcService:
         if path in self._ask_paths:
             self._metrics.rejected[_REFUSALS.get(code, "invalid")] += 1
             self._metrics.answered(code, 0.0)
+
+    def _for_readers(self, unary: Callable[[Call, bytes], None]) -> Callable[[Call, bytes], None]:
+        """`unary` for whoever may read the model's metadata over HTTP."""
+
+        def handle(call: Call, body: bytes) -> None:
+            ingress = self._state.ingress
+            if ingress is not None:
+                asked = self._asking.exchange(call, b"", lambda *_: None)
+                if (refusal := ingress.closed_to(asked, call.head.path)) is not None:
+                    call.fail(refusal.status, refusal.message, trailing(refusal.headers))
+                    return
+            unary(call, body)
+
+        return handle
 
     def _model(self, request: Message) -> Model:
         self._must_be_ours(request)

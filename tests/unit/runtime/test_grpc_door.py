@@ -59,3 +59,28 @@ def test_a_client_has_one_rate_over_both_protocols() -> None:
         assert infer(live.port, [1, 2, 3])[0] == 200
         assert _statuses(live, {}) == [status.RESOURCE_EXHAUSTED]
         assert infer(live.port, [1, 2, 3])[0] == 429
+
+
+def test_what_http_tells_nobody_without_a_key_this_port_does_not_tell_either(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("shop shop-key-1\nscraper scraper-key-1 scopes=metrics\n")
+    service = "/inference.GRPCInferenceService/"
+    open_ones = {"ServerLive": b"", "ServerReady": b"", "ModelReady": b"\x0a\x05model"}
+    others = {"ServerMetadata": b"", "ModelMetadata": b"\x0a\x05model", "ModelConfig": b"\x0a\x05model",
+              "ModelStatistics": b"", "RepositoryIndex": b""}  # fmt: skip
+
+    def told(live: Live, calls: dict[str, bytes], more: dict[str, str]) -> set[int]:
+        with h2.connect(live.server.grpc_port) as client:
+            found = set()
+            for index, (name, body) in enumerate(calls.items()):
+                client.call(2 * index + 1, body, service + name, more=more)
+                found.add(client.answer(2 * index + 1).status)
+            return found
+
+    with Live(gated(GateEngine()), grpc_port=0, api_keys_file=keys) as live:
+        assert told(live, open_ones, {}) == {status.OK}
+        assert told(live, others, {}) == {status.UNAUTHENTICATED}
+        assert told(live, others, {"x-api-key": "scraper-key-1"}) == {status.PERMISSION_DENIED}
+        assert told(live, others, {"x-api-key": "shop-key-1"}) == {status.OK}
+    with Live(gated(GateEngine()), grpc_port=0, api_keys_file=keys, open_paths=frozenset({"metadata"})) as live:
+        assert told(live, others, {}) == {status.OK}

@@ -107,7 +107,7 @@ class Reconciler:
                 generation=meta["generation"],
                 spec=spec,
                 status=resumed(status, self._watches.get(key)),
-                observed=observe(meta["name"], children),
+                observed=observe(meta["name"], children, spec),
                 evidence=evidence,
                 now=self._clock(),
                 asked=asked(meta.get("annotations")),

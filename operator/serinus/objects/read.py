@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from serinus.api.spec import ModelDeploymentSpec
 from serinus.objects import names
 from serinus.objects.context import Object
 from serinus.objects.failures import pod_failure, replica_failure, unschedulable
+from serinus.objects.places import formed, is_parked
 from serinus.release.observed import Observed, RevisionState, RouteState
 from serinus.release.revisions import Revision
 
@@ -39,8 +42,8 @@ class Children:
         return {kind: self.of(kind) for kind in OWNED_KINDS}
 
 
-def observe(deployment: str, children: Children) -> Observed:
-    """The state machine's view of a ModelDeployment's children."""
+def observe(deployment: str, children: Children, spec: ModelDeploymentSpec | None = None) -> Observed:
+    """The state machine's view of a ModelDeployment's children. What the route lacks is told by its `spec`."""
     snapshots = {}
     for obj in children.of("ControllerRevision").values():
         name = obj["metadata"].get("labels", {}).get(names.REVISION_LABEL)
@@ -59,7 +62,10 @@ def observe(deployment: str, children: Children) -> Observed:
         if revision:
             revisions[revision] = _revision_state(obj, pods.get(revision, []))
     route = children.of("HTTPRoute").get(deployment)
-    return Observed(revisions, snapshots, _route_state(deployment, route))
+    state = _route_state(deployment, route)
+    if spec is not None:
+        state = replace(state, formed=formed(spec, route["spec"].get("rules", []) if route else []))
+    return Observed(revisions, snapshots, state)
 
 
 def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
@@ -112,7 +118,8 @@ def _refused(parent: Mapping[str, Any], generation: int) -> bool:
 
 def _weights(deployment: str, rules: Iterable[Object]) -> dict[str, int]:
     """Weight by revision for users who are not pinned: the rule with the most backends, the first among equals."""
-    backends: list[Object] = max((rule.get("backendRefs", []) for rule in rules), key=len, default=[])
+    used = (rule.get("backendRefs", []) for rule in rules if not is_parked(rule))
+    backends: list[Object] = max(used, key=len, default=[])
     weights: dict[str, int] = {}
     for backend in backends:
         if revision := names.revision_in(deployment, backend["name"]):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from serinus.api.units import Duration
 from serinus.objects import names
 from serinus.objects.context import Context, Object
-from serinus.objects.matches import header_matches
-from serinus.objects.sticky import Sign, both, drawn, recognised
-from serinus.objects.workload import GRPC_PORT, SERVICE_PORT
+from serinus.objects.places import places, ways
 from serinus.release.observed import Plan
-from serinus.release.sticky import ByCookie
-from serinus.runtimes import TEMPLATES
-
-GRPC_PATH = "/inference.GRPCInferenceService"
-"""Path prefix of the Open Inference Protocol's gRPC service."""
 
 
 def http_route(context: Context, plan: Plan) -> Object:
@@ -26,7 +19,7 @@ def http_route(context: Context, plan: Plan) -> Object:
     and gRPC calls cannot be told apart by path there: they are left to the Service.
 
     Pins follow the weights: by the Gateway API a rule with more header matches wins wherever it stands, the first one
-    among equals; and gateways name what they build by a rule's place, which should not change while users are served.
+    among equals. No rule changes its place while users are served: see `places`.
 
     Raises:
         ValueError: the ModelDeployment declares no route.
@@ -53,14 +46,17 @@ def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) 
         ],
         "rules": [],
     }
-    ways = [(route.path, SERVICE_PORT), *([(_grpc_path(context), GRPC_PORT)] if route.path == "/" else [])]
-    for users, revision in _rules(plan):
-        for path, port in ways:
-            to = _backends(context, plan, port, route.path) if revision is None else [_backend(context, revision, port)]
-            rule = _rule(path, users, to)
-            pinned = revision is not None and any(pin.revision == revision for pin in plan.pins)
-            ours = revision is None or (plan.mirror is not None and revision == plan.mirror.live and not pinned)
-            spec["rules"].append(_mirrored(context, plan, port, rule) if ours else rule)
+    for place in places(plan, route.path):
+        for path, port in ways(context.spec):
+            backends = [
+                {
+                    **_backend(context, to.revision, port, to.weight),
+                    **({"filters": list(to.filters)} if to.filters else {}),
+                }
+                for to in place.to
+            ]
+            rule = _rule(path, place.users, backends)
+            spec["rules"].append(_mirrored(context, plan, port, rule) if place.mirrored else rule)
     if route.timeout is not None:
         for rule in spec["rules"]:
             rule["timeouts"] = {"request": _gateway_duration(route.timeout)}
@@ -72,30 +68,6 @@ def route_of(context: Context, name: str, plan: Plan, hostnames: Sequence[str]) 
         "metadata": context.metadata(name),
         "spec": spec,
     }
-
-
-def _grpc_path(context: Context) -> str:
-    runtime = context.spec.runtime
-    beside = TEMPLATES[runtime.name].beside
-    if beside is None or runtime.engine is None or runtime.engine.grpc_port is None:
-        return GRPC_PATH
-    return beside.grpc_path or GRPC_PATH
-
-
-def _rules(plan: Plan) -> Iterator[tuple[list[list[Object]], str | None]]:
-    """Users by the headers that tell them, no headers for all, and the revision they go to; None: by the weights."""
-    some = plan.users
-    yield [], plan.stable if some else None
-    for pin in plan.pins:
-        users = [header_matches(match) for match in pin.match]
-        # A pin must not lose to the experiment's rules, which name more headers than it does.
-        also = [both(match, some, plan.sticky) for match in pin.match] if some else []
-        yield users + [headers for headers in also if headers is not None], pin.revision
-    for revision, sign, is_cookie in recognised(plan.sticky) if plan.sticky else ():
-        signs: dict[str, list[Sign]] = {"cookies": [sign]} if is_cookie else {"headers": [sign]}
-        yield [header_matches(some, **signs)], revision
-    if some:
-        yield [header_matches(some)], None
 
 
 def _rule(path: str, users: Sequence[list[Object]], backends: list[Object]) -> Object:
@@ -112,16 +84,6 @@ def _mirrored(context: Context, plan: Plan, port: int, rule: Object) -> Object:
     del backend["weight"]
     mirror = {"backendRef": backend, "percent": plan.mirror.shadow.percent}
     return {**rule, "filters": [{"type": "RequestMirror", "requestMirror": mirror}]}
-
-
-def _backends(context: Context, plan: Plan, port: int, cookie_path: str) -> list[Object]:
-    """What users without a sign are drawn from."""
-    if isinstance(plan.sticky, ByCookie):
-        return [
-            {**_backend(context, revision, port, weight), "filters": [gives]}
-            for revision, weight, gives in drawn(plan.sticky, cookie_path)
-        ]
-    return [_backend(context, revision, port, weight) for revision, weight in plan.weights.items()]
 
 
 def _backend(context: Context, revision: str, port: int, weight: int = 100) -> Object:

@@ -72,7 +72,16 @@ def _resolve(flag: Flag, given: Input, status: ModelDeploymentStatus, target: Re
         return Resolved(flag, role, False, state.failure.reason, f"its pods fail: {state.failure.message}")
     if state.ready == 0:
         return Resolved(flag, role, False, "WaitingForPods", "none of its pods is ready yet")
+    if not _has_a_rule(flag, given):
+        return Resolved(flag, role, False, "WaitingForGateway", "the gateway has not confirmed its rule yet")
     return Resolved(flag, role, True)
+
+
+def _has_a_rule(flag: Flag, given: Input) -> bool:
+    """Whether every gateway has a rule for it: users who are sent to one it does not know yet are lost."""
+    route = given.observed.route
+    served = any(known.name == flag.name and known.revision for known in given.status.flags)
+    return served or (route.formed and route.accepted)
 
 
 def _named(version: str, given: Input, status: ModelDeploymentStatus, target: Revision) -> str | None:

@@ -8,15 +8,19 @@ from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for
 from serinus.release.draft import Draft
+from serinus.release.form import form_of
 from serinus.release.observed import Failure
 from serinus.release.steps import COUNTED_PHASES
 from serinus.release.transitions import NOTHING_COUNTED, finish, roll_back
+
+SETTLE = 3.0
+"""Seconds a route that the gateway has accepted is given to reach every proxy before something depends on it."""
 
 
 def confirm_route(draft: Draft) -> None:
     """Notes when the gateway has confirmed the present weight. Counts and hold times start there."""
     release, route = draft.release, draft.given.observed.route
-    if release.serving_since is not None or not route.accepted:
+    if release.serving_since is not None or not route.accepted or not route.formed:
         return
     total = sum(route.weights.values())
     share = 100 * route.weights.get(release.revision, 0) / total if total else 0
@@ -125,6 +129,21 @@ def waits_for_pods(draft: Draft, wanted: int, what: str) -> bool:
     else:
         finish(draft, Outcome.FAILED, "ProgressDeadlineExceeded", message)
     return True
+
+
+def waits_for_rules(draft: Draft) -> bool:
+    """Whether users are divided by rules that some proxy may not have yet. Says so."""
+    release, form = draft.release, form_of(draft.spec)
+    if release.weight or form is None or not form.divides:
+        return False
+    if release.serving_since is None:
+        text = f"the gateway has not confirmed the rules that divide the users: {draft.route_message}"
+        draft.say("WaitingForGateway", text)
+        return True
+    left = SETTLE - (draft.now - release.serving_since).total_seconds()
+    if left > 0:
+        draft.wake.append(left)
+    return left > 0
 
 
 def needed(draft: Draft, weight: int) -> int:

@@ -13,6 +13,7 @@ from serinus.api.shown import Counts
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import Author, ModelDeploymentStatus
 from serinus.release.errands import Errand, Result
+from serinus.release.form import Form
 from serinus.release.revisions import Revision
 from serinus.release.sticky import Split
 
@@ -50,6 +51,8 @@ class RouteState:
     """The revision that the stored route mirrors requests to."""
     refused: bool = False
     """A gateway has seen the stored generation, and refuses it."""
+    formed: bool = True
+    """The stored route has all rules that the spec may need, in their places."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ class Pin:
     revision: str
     match: tuple[Match, ...]
     """Requests that fulfil any of these."""
+    flag: str = ""
+    """Name of the flag."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ class Plan:
     """Who of the users behind the weights stays where; None draws for each request."""
     mirror: Mirror | None = None
     """While a shadow lasts."""
+    form: Form | None = None
+    """Rules that the route has besides, whether they are in use or not."""
 
 
 @dataclass(frozen=True)

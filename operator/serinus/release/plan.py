@@ -7,6 +7,7 @@ from serinus.api.status import ModelDeploymentStatus, Phase
 from serinus.release.capacity import floor_for
 from serinus.release.flags import floors as floors_of_flags
 from serinus.release.flags import resolve
+from serinus.release.form import form_of
 from serinus.release.observed import Input, Mirror, Pin, Plan, RevisionPlan
 from serinus.release.revisions import Revision
 from serinus.release.steps import upcoming_share
@@ -45,11 +46,14 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
         weights=weights,
         stable=live.revision if live else None,
         keep=frozenset(floors) - frozenset(known),
-        pins=tuple(Pin(each.revision, tuple(each.flag.match)) for each in flags if each.ready and each.revision),
+        pins=tuple(
+            Pin(each.revision, tuple(each.flag.match), each.flag.name) for each in flags if each.ready and each.revision
+        ),
         preview=_preview(given, status),
         users=_users(given, status),
         sticky=_sticky(given, status),
         mirror=_mirror(given, status),
+        form=form_of(given.spec),
     )
 
 

@@ -63,13 +63,23 @@ def split(sticky: Sticky, steps: Sequence[Step], weight: int, candidate: str, li
         return ByHeader(sticky.header.name, base, _chosen(base * base, weight, candidate), candidate, live)
     if sticky.cookie is None:
         return None
-    shares = sorted({step.share for step in steps if 0 < step.share < 100})[:MAX_SHARES]
-    ends = sorted({weight, 100, *shares})
+    ends = sorted({weight, *_ends(steps)})
     groups = tuple(
         Group(f"{candidate}.{start}-{end}", end - start, candidate if end <= weight else live)
         for start, end in zip([0, *ends], ends, strict=False)
     )
     return ByCookie(sticky.cookie.name, round(sticky.cookie.ttl.seconds), groups)
+
+
+def shares(steps: Sequence[Step]) -> tuple[int, ...]:
+    """Percent of all users by group."""
+    ends = _ends(steps)
+    return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+
+
+def _ends(steps: Sequence[Step]) -> list[int]:
+    weights = sorted({step.share for step in steps if 0 < step.share < 100})
+    return [*weights[:MAX_SHARES], 100]
 
 
 def _chosen(values: int, weight: int, candidate: str) -> frozenset[int]:

@@ -10,7 +10,7 @@ from serinus.api.shown import ExperimentStatus, Recommendation
 from serinus.api.status import Phase
 from serinus.release import experiments, measurements
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, waits_for_pods
+from serinus.release.gates import condemned, needed, waits_for_pods, waits_for_rules
 from serinus.release.inconclusive import conclusive, hold
 from serinus.release.passing import may_not_pass
 from serinus.release.permits import held
@@ -54,6 +54,8 @@ def _placed(draft: Draft, experiment: Experiment) -> bool:
     release = draft.release
     if release.weight != experiment.share:
         if held(draft) or waits_for_pods(draft, needed(draft, experiment.share), f" for {experiment.share}%"):
+            return False
+        if waits_for_rules(draft):
             return False
         enter(draft, Phase.EXPERIMENTING, weight=experiment.share, step=release.step)
         draft.tell_weight(experiment.share, release.step)

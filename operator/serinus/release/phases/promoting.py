@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, unhealthy, verdict, waits_for_pods
+from serinus.release.gates import SETTLE, condemned, needed, unhealthy, verdict, waits_for_pods
 from serinus.release.permits import held
 from serinus.release.transitions import promote
-
-SETTLE = 3.0
-"""Seconds a route that the gateway has accepted is given to reach every proxy before something depends on it."""
 
 
 def promoting(draft: Draft) -> None:

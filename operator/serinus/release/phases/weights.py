@@ -8,7 +8,7 @@ from serinus.evidence.verdict import Finding, Verdict
 from serinus.release import measurements
 from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
-from serinus.release.gates import condemned, needed, verdict, waits_for_pods
+from serinus.release.gates import condemned, needed, verdict, waits_for_pods, waits_for_rules
 from serinus.release.inconclusive import STALE, hold
 from serinus.release.measurements import measure
 from serinus.release.passing import may_not_pass
@@ -86,6 +86,8 @@ def _holds(draft: Draft, step: Step, found: Verdict, measured: Verdict | None) -
 def _raise_to(draft: Draft, step: Step) -> None:
     """More traffic only where it is allowed now, and once there are pods for it."""
     if held(draft) or waits_for_pods(draft, needed(draft, step.share), f" for {step.weight}%"):
+        return
+    if waits_for_rules(draft):
         return
     enter(draft, Phase.CANARY, weight=step.share, step=draft.release.step)
     draft.tell_weight(step.share, draft.release.step)

@@ -51,7 +51,8 @@ def places(plan: Plan, cookie_path: str) -> Iterator[Place]:
     form = plan.form or Form(tuple(pin.flag for pin in plan.pins))
     some, split = plan.users, plan.sticky
     weighted = tuple(To(revision, weight) for revision, weight in plan.weights.items())
-    live = plan.stable if plan.stable in plan.weights else max(plan.weights, key=lambda name: plan.weights[name])
+    stable, weights = plan.stable, plan.weights
+    live = stable if stable is not None and stable in weights else max(weights, key=lambda name: weights[name])
     parked = Place([[PARKED]], (To(live),), mirrored=False)
     if isinstance(split, ByCookie):
         draws = tuple(To(revision, share, (gives,)) for revision, share, gives in drawn(split, cookie_path))
@@ -59,7 +60,7 @@ def places(plan: Plan, cookie_path: str) -> Iterator[Place]:
         draws = ()
 
     if some:
-        yield Place([], (To(plan.stable or live),), _shadows(plan, plan.stable))
+        yield Place([], (To(live),), _shadows(plan, plan.stable))
     else:
         yield Place([[PARKED]], weighted, mirrored=False) if draws else Place([], weighted)
     pins = {pin.flag: pin for pin in plan.pins}

@@ -108,6 +108,9 @@ class Ingress(Protocol):
     def admit(self, exchange: Exchange, ticket: Ticket) -> Refusal | None:
         """None lets the request in, perhaps with a priority or a deadline on its ticket. Must not block."""
 
+    def admit_control(self, exchange: Exchange, ticket: Ticket) -> Refusal | None:
+        """As `admit`, for a request that changes which models are served."""
+
     def decoded(self, ticket: Ticket, rows: int, parameters: Mapping[str, Any] | None) -> None:
         """The request has `rows` rows and `parameters`. Raises InvalidRequestError, DeadlineError."""
 

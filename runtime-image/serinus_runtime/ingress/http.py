@@ -10,6 +10,7 @@ from serinus_runtime.circuit import EngineCircuit
 from serinus_runtime.http import Exchange
 from serinus_runtime.ingress.deadlines import timeout_parameter
 from serinus_runtime.ingress.door import Door, Refused
+from serinus_runtime.ingress.keys import CONTROL
 from serinus_runtime.ingress.priorities import priority_parameter, ticket_priority
 from serinus_runtime.state import Refusal
 from serinus_runtime.tickets import Ticket
@@ -54,6 +55,15 @@ class HttpIngress:
             return Refusal(told.reason, told.status, told.message, told.headers)
         ticket.client, ticket.lines, ticket.bucket = told.client, ticket.lines + told.headers, told.bucket
         ticket.priority, ticket.deadline, ticket.best = told.priority, told.deadline, told.best
+        return None
+
+    def admit_control(self, exchange: Exchange, ticket: Ticket) -> Refusal | None:
+        """See `state.Ingress`."""
+        told = self.door.admit(exchange.headers, address_of(exchange), exchange.received, CONTROL)
+        if isinstance(told, Refused):
+            ticket.client = told.client
+            return Refusal(told.reason, told.status, told.message, told.headers)
+        ticket.client, ticket.lines, ticket.deadline = told.client, told.headers, told.deadline
         return None
 
     def decoded(self, ticket: Ticket, rows: int, parameters: Mapping[str, Any] | None) -> None:

@@ -11,6 +11,7 @@ from serinus_runtime.http import Exchange
 from serinus_runtime.jobs.http import PATH as JOBS
 from serinus_runtime.jobs.http import prefers_async
 from serinus_runtime.proxy.desk import Desk
+from serinus_runtime.proxy.guarded import changes_models
 from serinus_runtime.proxy.jobs import JobEnd
 from serinus_runtime.proxy.passage import Passage
 
@@ -36,7 +37,13 @@ class ProxyApp:
                 self._health(exchange, "live" if path == _LIVE else "ready")
             elif (jobs := self._desk.state.jobs) is not None and path.startswith(JOBS):
                 jobs.handle(exchange, path)
-            elif jobs is not None and exchange.method == b"POST" and prefers_async(exchange.headers):
+            elif (
+                jobs is not None
+                and exchange.method == b"POST"
+                and prefers_async(exchange.headers)
+                # A key that is good for jobs is not good for these.
+                and not changes_models(path)
+            ):
                 if self._desk.serving:
                     jobs.submit(exchange, exchange.target)
                 else:

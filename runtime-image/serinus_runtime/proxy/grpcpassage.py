@@ -7,6 +7,7 @@ import time
 from serinus_runtime.grpc.call import Call
 from serinus_runtime.grpc.port import literal
 from serinus_runtime.http import Exchange
+from serinus_runtime.proxy import guarded
 from serinus_runtime.proxy.client import Problem
 from serinus_runtime.proxy.gate import Waiting
 from serinus_runtime.proxy.grpcdesk import GrpcDesk
@@ -84,7 +85,7 @@ class GrpcPassage(Waiting):
             return
         if state.ingress is not None:
             ticket = Ticket({}, 0, ())
-            refusal = state.ingress.admit(exchange, ticket)
+            refusal = guarded.admit(state.ingress, exchange, ticket, self._path)
             self._client = ticket.client
             if refusal is not None:
                 self._refuse(refusal.reason, refusal.status, refusal.message, desk.trailing(refusal.headers))

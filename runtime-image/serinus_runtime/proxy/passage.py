@@ -12,7 +12,7 @@ from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.http.exchange import status_line
 from serinus_runtime.ingress.deadlines import timeout_of
 from serinus_runtime.problems import InvalidRequestError
-from serinus_runtime.proxy import openai
+from serinus_runtime.proxy import guarded, openai
 from serinus_runtime.proxy.account import GONE, Account
 from serinus_runtime.proxy.client import Problem, Upstream
 from serinus_runtime.proxy.desk import Desk
@@ -66,7 +66,7 @@ class Passage(Account):
         try:
             if state.ingress is not None and not self.admitted:
                 ticket = Ticket({}, 0, ())
-                refusal = state.ingress.admit(exchange, ticket)
+                refusal = guarded.admit(state.ingress, exchange, ticket, self._path)
                 self._client = ticket.client
                 if refusal is not None:
                     self._refuse(*refusal)

@@ -147,3 +147,28 @@ def test_without_jobs_the_wish_is_the_engines(fast: FastEngine) -> None:
     with Front(fast.port) as front:
         assert front.ask("POST", "/echo", {}, {"Prefer": "respond-async"})[0] == 200
         assert fast.seen.requests[-1][2]["prefer"] == "respond-async"
+
+
+_LOADS = (
+    "/v2/repository/models/m/load", "/v2/repository/models/m/unload", "/v2/repository/here/models/m/load",
+    "/v2/repository/models/m/unload/", "/v2/repository/models/m/%6coad", "//v2//repository//models/m//load",
+    "/v2/repository/models/m/load?x=1", "/v2/repository/models/m/load#x", "http://engine/v2/repository/models/m/load",
+)  # fmt: skip
+
+
+def test_only_a_key_for_it_changes_which_models_the_engine_serves(fast: FastEngine, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("shop a-key-for-the-shop\noperator a-key-for-operators scopes=control\n")
+    shop, operator = {"X-API-Key": "a-key-for-the-shop"}, {"X-API-Key": "a-key-for-operators"}
+    with Front(fast.port, api_keys_file=keys, async_mode=True) as front:
+        before = len([path for _, path, _ in fast.seen.requests if "load" in path])
+        for path in _LOADS:
+            for more in ({}, {"Prefer": "respond-async"}):
+                assert front.ask("POST", path, {}, {**shop, **more})[0] == 403, path
+                assert front.ask("POST", path, {}, more)[0] == 401, path
+        assert len([path for _, path, _ in fast.seen.requests if "load" in path]) == before, "the engine saw none"
+        assert front.ask("POST", _LOADS[0], {}, operator)[0] not in (401, 403), "passed on"
+        assert front.ask("POST", "/echo", {}, operator)[0] == 403
+        assert front.ask("POST", "/v2/repository/index", {}, shop)[0] not in (401, 403)
+    with Front(fast.port) as front:
+        assert front.ask("POST", _LOADS[0], {})[0] not in (401, 403), "without keys it is the engine's own affair"

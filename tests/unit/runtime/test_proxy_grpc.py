@@ -310,3 +310,24 @@ def test_our_own_server_behind_the_front(fast: FastEngine, sum_dir: Path) -> Non
 def test_addresses_that_cannot_be(url: str) -> None:
     with pytest.raises(FailureError, match="SERINUS_PROXY_GRPC_URL"):
         parse_url(url, "SERINUS_PROXY_GRPC_URL")
+
+
+def test_only_a_key_for_it_changes_which_models_the_engine_serves(
+    fast: FastEngine, engine: GrpcEngine, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("shop a-key-for-the-shop\noperator a-key-for-operators scopes=control\n")
+    with fronted(fast, engine.port, api_keys_file=keys) as (_, channel):
+        for method in (
+            "inference.GRPCInferenceService/RepositoryModelLoad",
+            "inference.GRPCInferenceService/RepositoryModelUnload",
+            "tensorflow.serving.ModelService/HandleReloadConfigRequest",
+        ):
+            call = channel.unary_unary(f"/{method}")
+            for key, code in (
+                ("a-key-for-the-shop", grpc.StatusCode.PERMISSION_DENIED),
+                ("a-key-for-operators", grpc.StatusCode.UNIMPLEMENTED),
+            ):
+                metadata = (("x-api-key", key),)
+                found = _code(lambda call=call, metadata=metadata: call(b"", metadata=metadata, timeout=WAIT))
+                assert found[0] is code, method

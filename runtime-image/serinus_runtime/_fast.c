@@ -227,6 +227,7 @@ static PyObject *known_body(PyObject *self, PyObject *const *args, Py_ssize_t gi
 }
 
 static PyMethodDef methods[] = {
+    {"add_line", (PyCFunction)(void (*)(void))fast_add_line, METH_FASTCALL, "See fast.py."},
     {"answer", (PyCFunction)(void (*)(void))fast_answer, METH_FASTCALL, "See fast.py."},
     {"floats", (PyCFunction)(void (*)(void))floats, METH_FASTCALL, "See fast.py."},
     {"known_body", (PyCFunction)(void (*)(void))known_body, METH_FASTCALL, "See fast.py."},

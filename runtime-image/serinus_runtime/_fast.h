@@ -4,6 +4,7 @@
 #include <Python.h>
 #include <stdint.h>
 
+PyObject *fast_add_line(PyObject *self, PyObject *const *args, Py_ssize_t given);
 PyObject *fast_answer(PyObject *self, PyObject *const *args, Py_ssize_t given);
 PyObject *fast_known_head(PyObject *self, PyObject *const *args, Py_ssize_t given);
 PyObject *fast_line(PyObject *self, PyObject *const *args, Py_ssize_t given);

@@ -4,6 +4,22 @@ from serinus_runtime.datatypes import Array
 
 _T = TypeVar("_T")
 
+def add_line(
+    lines: bytearray,
+    wall: float,
+    request_id: bytes,
+    code: int,
+    received: float,
+    queued: float,
+    started: float,
+    finished: float,
+    answered: float,
+    rows: int,
+    name: str | bytes,
+    array: Array | bytes | None,
+    middle: bytes,
+    tail: bytes,
+) -> bool: ...
 def answer(
     status_line: bytes,
     common: bytes,
@@ -26,8 +42,8 @@ def line(
     finished: float,
     answered: float,
     rows: int,
-    name: str,
-    array: Array | None,
+    name: str | bytes,
+    array: Array | bytes | None,
     middle: bytes,
     tail: bytes,
 ) -> bytes | None: ...

@@ -90,20 +90,31 @@ static char *hashed(char *out, const char *first, size_t size, const char *secon
     return out;
 }
 
-static char *literal(char *out, const char *text)
+static inline char *literal(char *out, const char *text)
 {
     size_t size = strlen(text);
     memcpy(out, text, size);
     return out + size;
 }
 
+static char *copied(char *out, PyObject *bytes)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    memcpy(out, PyBytes_AS_STRING(bytes), (size_t)size);
+    return out + size;
+}
+
 /* `name` and then `seconds` in milliseconds, to a microsecond. */
-static char *milliseconds(char *out, const char *name, double seconds)
+static inline char *milliseconds(char *out, const char *name, double seconds)
 {
     uint64_t micros = seconds > 0.0 && seconds < 1e12 ? (uint64_t)(seconds * 1e6 + 0.5) : 0;
     out = decimal(literal(out, name), micros / 1000, 1);
+    unsigned rest = (unsigned)(micros % 1000);
     *out++ = '.';
-    return decimal(out, micros % 1000, 3);
+    *out++ = (char)('0' + rest / 100);
+    *out++ = (char)('0' + rest / 10 % 10);
+    *out++ = (char)('0' + rest % 10);
+    return out;
 }
 
 /* What comes before the values in the hash: name, type and shape, as numpy writes them. NULL: not a plain array. */
@@ -164,16 +175,40 @@ static char *input_hash(char *out, PyObject *name, PyObject *array)
     return end == NULL ? NULL : out;
 }
 
-PyObject *fast_line(PyObject *self, PyObject *const *args, Py_ssize_t given)
+/* What was asked, by its hash: `array` is an array, or the bytes of one, and `name` what comes before them. */
+static char *asked(char *out, long rows, PyObject *name, PyObject *array)
+{
+    out = decimal(literal(out, ",\"rows\":"), rows > 0 ? (uint64_t)rows : 0, 1);
+    out = literal(out, ",\"input_hash\":\"");
+    if (PyBytes_Check(array))
+        out = hashed(out, PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name), PyBytes_AS_STRING(array),
+                     (size_t)PyBytes_GET_SIZE(array));
+    else
+        out = input_hash(out, name, array);
+    if (out != NULL)
+        *out++ = '"';
+    return out;
+}
+
+enum { ARGUMENTS = 13, SLACK = 400 };
+
+/* Bytes that are enough for the line; -1 with an error. */
+static Py_ssize_t enough(PyObject *const *args, Py_ssize_t given)
+{
+    if (given != ARGUMENTS || !PyBytes_Check(args[1]) || !PyBytes_Check(args[11]) || !PyBytes_Check(args[12]) ||
+        !(PyBytes_Check(args[10]) ? PyBytes_Check(args[9]) : PyUnicode_Check(args[9]))) {
+        PyErr_SetString(PyExc_TypeError,
+                        "wall: float, request_id: bytes, code: int, received: float, queued: float, started: float, "
+                        "finished: float, answered: float, rows: int, name: str, array: object, middle: bytes, tail: bytes");
+        return -1;
+    }
+    return SLACK + PyBytes_GET_SIZE(args[1]) + PyBytes_GET_SIZE(args[11]) + PyBytes_GET_SIZE(args[12]);
+}
+
+/* The end of the line at `out`. NULL with an error; NULL without: left to the caller. */
+static char *written(char *out, PyObject *const *args)
 {
     double at[6];
-    if (given != 13 || !PyBytes_Check(args[1]) || !PyUnicode_Check(args[9]) || !PyBytes_Check(args[11]) ||
-        !PyBytes_Check(args[12])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "line(wall: float, request_id: bytes, code: int, received: float, queued: float, started: float, "
-                        "finished: float, answered: float, rows: int, name: str, array: object, middle: bytes, tail: bytes)");
-        return NULL;
-    }
     long code = PyLong_AsLong(args[2]), rows = PyLong_AsLong(args[8]);
     at[0] = PyFloat_AsDouble(args[0]);
     for (int index = 1; index < 6; index++)
@@ -183,16 +218,11 @@ PyObject *fast_line(PyObject *self, PyObject *const *args, Py_ssize_t given)
     double received = at[1], queued = at[2], started = at[3], finished = at[4], answered = at[5];
     double moment = answered + at[0];
     uint64_t wall = moment > 0.0 && moment < 1e12 ? (uint64_t)(moment * 1e6 + 0.5) : 0;
-    Py_ssize_t length = PyBytes_GET_SIZE(args[1]), between = PyBytes_GET_SIZE(args[11]), behind = PyBytes_GET_SIZE(args[12]);
-    PyObject *made = PyBytes_FromStringAndSize(NULL, 400 + length + between + behind);
-    if (made == NULL)
-        return NULL;
-    char *start = PyBytes_AS_STRING(made);
-    char *out = decimal(literal(start, "{\"time\":"), wall / 1000000, 1);
+    out = decimal(literal(out, "{\"time\":"), wall / 1000000, 1);
     *out++ = '.';
     out = literal(decimal(out, wall % 1000000, 6), ",\"request_id\":\"");
-    memcpy(out, PyBytes_AS_STRING(args[1]), (size_t)length);
-    out = decimal(literal(out + length, "\",\"code\":"), code > 0 ? (uint64_t)code : 0, 1);
+    out = copied(out, args[1]);
+    out = decimal(literal(out, "\",\"code\":"), code > 0 ? (uint64_t)code : 0, 1);
     out = milliseconds(out, ",\"ms\":{\"total\":", answered - received);
     if (queued != 0.0) {
         out = milliseconds(out, ",\"decode\":", queued - received);
@@ -203,20 +233,47 @@ PyObject *fast_line(PyObject *self, PyObject *const *args, Py_ssize_t given)
         }
     }
     *out++ = '}';
-    if (args[10] != Py_None) {
-        out = decimal(literal(out, ",\"rows\":"), rows > 0 ? (uint64_t)rows : 0, 1);
-        out = input_hash(literal(out, ",\"input_hash\":\""), args[9], args[10]);
-        if (out == NULL) {
-            Py_DECREF(made);
-            Py_RETURN_NONE;
-        }
-        *out++ = '"';
+    if (args[10] != Py_None && (out = asked(out, rows, args[9], args[10])) == NULL)
+        return NULL;
+    return copied(copied(out, args[11]), args[12]);
+}
+
+PyObject *fast_line(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_ssize_t size = enough(args, given);
+    PyObject *made = size < 0 ? NULL : PyBytes_FromStringAndSize(NULL, size);
+    if (made == NULL)
+        return NULL;
+    char *start = PyBytes_AS_STRING(made), *end = written(start, args);
+    if (end == NULL) {
+        Py_DECREF(made);
+        if (PyErr_Occurred())
+            return NULL;
+        Py_RETURN_NONE;
     }
-    memcpy(out, PyBytes_AS_STRING(args[11]), (size_t)between);
-    out += between;
-    memcpy(out, PyBytes_AS_STRING(args[12]), (size_t)behind);
-    out += behind;
-    if (_PyBytes_Resize(&made, out - start) < 0)
+    if (_PyBytes_Resize(&made, end - start) < 0)
         return NULL;
     return made;
+}
+
+PyObject *fast_add_line(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (given < 1 || !PyByteArray_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "add_line(lines: bytearray, ...)");
+        return NULL;
+    }
+    Py_ssize_t more = enough(args + 1, given - 1), used = PyByteArray_GET_SIZE(args[0]);
+    if (more < 0)
+        return NULL;
+    /* Each time as much again: a bytearray by itself grows by an eighth. */
+    if (used + more >= ((PyByteArrayObject *)args[0])->ob_alloc && PyByteArray_Resize(args[0], 2 * used + more) < 0)
+        return NULL;
+    if (PyByteArray_Resize(args[0], used + more) < 0)
+        return NULL;
+    char *start = PyByteArray_AS_STRING(args[0]), *end = written(start + used, args + 1);
+    if (PyByteArray_Resize(args[0], end == NULL ? used : end - start) < 0)
+        return NULL;
+    if (end == NULL && PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(end != NULL);
 }

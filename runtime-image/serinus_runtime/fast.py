@@ -7,6 +7,7 @@ bit for bit, or None.
 from __future__ import annotations
 
 import struct
+from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
@@ -17,12 +18,14 @@ from serinus_runtime.inputhash import input_hash
 __all__ = [
     "HEAD_BYTES",
     "PREFIX_BYTES",
+    "add_line",
     "answer",
     "floats",
     "known_body",
     "known_head",
     "line",
     "numbered",
+    "python_add_line",
     "python_answer",
     "python_floats",
     "python_known_body",
@@ -122,8 +125,8 @@ def python_line(
     finished: float,
     answered: float,
     rows: int,
-    name: str,
-    array: Array | None,
+    name: str | bytes,
+    array: Array | bytes | None,
     middle: bytes,
     tail: bytes,
 ) -> bytes | None:
@@ -131,17 +134,49 @@ def python_line(
 
     Whole microseconds and %d: formatting a float costs five times as much. `wall` is the system's time at zero on the
     clock of the others. Request ids are checked where they come in: nothing in them needs escaping. What was asked is
-    told where `array`, the only input, is given, by its hash (see inputhash). None: not an array for this, hash it
-    another way.
+    told where `array`, the only input, is given, by its hash (see inputhash): the input `name`, or its bytes, where
+    `name` is what comes before them in the hash. None: not an array for this, hash it another way.
     """
     asked = b""
     if array is not None:
-        if array.dtype.kind == "O":
+        if isinstance(array, bytes) and isinstance(name, bytes):
+            digest = blake2b(name + array, digest_size=16).hexdigest()
+        elif isinstance(array, bytes) or isinstance(name, bytes):
+            raise TypeError("bytes come with bytes, an array with its name")
+        elif array.dtype.kind == "O":
             return None
-        asked = b',"rows":%d,"input_hash":"%b"' % (rows, input_hash({name: array}).encode())
+        else:
+            digest = input_hash({name: array})
+        asked = b',"rows":%d,"input_hash":"%b"' % (rows, digest.encode())
     return b"".join(
         (_times(wall, request_id, code, received, queued, started, finished, answered), asked, middle, tail)
     )
+
+
+def python_add_line(
+    lines: bytearray,
+    wall: float,
+    request_id: bytes,
+    code: int,
+    received: float,
+    queued: float,
+    started: float,
+    finished: float,
+    answered: float,
+    rows: int,
+    name: str | bytes,
+    array: Array | bytes | None,
+    middle: bytes,
+    tail: bytes,
+) -> bool:
+    """Adds what `line` makes of the others to `lines`; False: it is None, and nothing was added."""
+    made = python_line(
+        wall, request_id, code, received, queued, started, finished, answered, rows, name, array, middle, tail
+    )
+    if made is None:
+        return False
+    lines += made
+    return True
 
 
 def _times(
@@ -176,7 +211,7 @@ def _micros(seconds: float) -> int:
 
 
 try:
-    from serinus_runtime._fast import answer, floats, known_body, known_head, line, numbered
+    from serinus_runtime._fast import add_line, answer, floats, known_body, known_head, line, numbered
 except ImportError:
     answer, floats, known_body, known_head = python_answer, python_floats, python_known_body, python_known_head
-    line, numbered = python_line, python_numbered
+    add_line, line, numbered = python_add_line, python_line, python_numbered

@@ -17,6 +17,7 @@ import numpy as np
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature
 from serinus_runtime.fast import PREFIX_BYTES, floats, known_body
+from serinus_runtime.inputhash import kind
 from serinus_runtime.joined import Joined
 from serinus_runtime.plainforms import decode
 
@@ -32,14 +33,14 @@ _SUFFIX_BYTES = 512
 _FORMS = 128
 _PATIENCE = 4096
 """So many requests are looked at for what surrounds their numbers: clients that put an id into each gain nothing."""
-Read = tuple[str | None, dict[str, Array], int]
-"""Request id, inputs, rows."""
+Read = tuple[str | None, dict[str, Array], int, bytes, bytes]
+"""Request id, inputs, rows; the bytes of the only input, and what comes before them in its hash, where known."""
 
 
 class _Form:
     """What surrounds the numbers of a request, and what it means."""
 
-    __slots__ = ("array_shape", "dtype", "id", "name", "rows")
+    __slots__ = ("array_shape", "dtype", "id", "kind", "name", "rows")
 
     def __init__(self, request_id: str | None, name: str, array: Array, rows: int) -> None:
         self.id = request_id
@@ -47,6 +48,7 @@ class _Form:
         self.array_shape = array.shape
         self.dtype = array.dtype
         self.rows = rows
+        self.kind = kind(name, array.dtype.char, array.shape)
 
 
 class FastReader:
@@ -72,7 +74,7 @@ class FastReader:
         if found is not None:
             form: _Form = found[0]
             array: Array = _ndarray(form.array_shape, form.dtype, found[1])
-            return form.id, {form.name: array}, form.rows
+            return form.id, {form.name: array}, form.rows, found[1], form.kind
         read = self._decoded(body)
         if read is not None and len(read[1]) == 1 and self._patience > 0:
             at = body.find(_DATA, 0, PREFIX_BYTES)
@@ -87,7 +89,7 @@ class FastReader:
         The key `data` is nowhere else, and nothing is written with backslashes.
         """
         self._patience -= 1
-        request_id, inputs, rows = read
+        request_id, inputs, rows, _, _ = read
         ((name, array),) = inputs.items()
         found = floats(body, start, array.size, array.dtype.itemsize == 8)
         if found is None or found[0] != array.tobytes():
@@ -138,7 +140,7 @@ class FastReader:
             return None
         if len(inputs) > 1:
             inputs = {name: inputs[name] for name in self._specs}
-        return request.id, inputs, rows
+        return request.id, inputs, rows, b"", b""
 
 
 @lru_cache(maxsize=256)

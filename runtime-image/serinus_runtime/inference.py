@@ -16,7 +16,7 @@ from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavai
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
-from serinus_runtime.predictionlog import Prediction
+from serinus_runtime.predictionlog import INLINE_BYTES, Prediction, who
 from serinus_runtime.state import Model, State
 from serinus_runtime.tracing import Trace, trace_id
 
@@ -64,7 +64,7 @@ class Inference(Ticket):
             self._refuse(*refusal)
             return
         headers = exchange.headers
-        if b"content-encoding" in headers and headers[b"content-encoding"] not in _ENCODINGS:
+        if not exchange.plain and b"content-encoding" in headers and headers[b"content-encoding"] not in _ENCODINGS:
             self._refuse("invalid", 415, "compressed bodies are not supported: send it as it is")
             return
         try:
@@ -125,8 +125,9 @@ class Inference(Ticket):
                 logs.event("error", "an answer could not be encoded", error=repr(error))
                 self._finish(500, b'{"error":"the answer could not be encoded"}')
                 return
-            metrics.observe_encode(_now() - start)
-            self._finish(200, body, headers, content_type)
+            end = _now()
+            metrics.observe_encode(end - start)
+            self._finish(200, body, headers, content_type, end)
         elif isinstance(result, CircuitOpenError):
             later = b"retry-after: %d\r\n" % max(1, round(result.retry_after))
             self._refuse("circuit_open", 503, str(result), later)
@@ -154,33 +155,57 @@ class Inference(Ticket):
         self._metrics.rejected[reason] += 1
         self._finish(status, msgspec.json.encode({"error": message}), headers)
 
-    def _finish(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON) -> None:
+    def _finish(
+        self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = JSON, now: float = 0.0
+    ) -> None:
         exchange, metrics = self._exchange, self._metrics
+        answered = now or _now()
         metrics.inflight -= 1
-        metrics.answered(status, _now() - exchange.received)
-        exchange.respond(status, body, content_type, headers + self.lines)
+        metrics.answered(status, answered - exchange.received)
+        exchange.respond(status, body, content_type, headers + self.lines if self.lines else headers)
         if self.trace is not None:
             self.trace.end(status, exchange.request_id, self.enqueued, self.started, self.finished, self.rows)
-        predictions, tap = self._state.predictions, self._state.tap
-        if predictions is not None or tap is not None:
-            request, result, told = self._request, self.result, exchange.headers
-            prediction = Prediction(
-                status,
-                exchange.request_id,
-                exchange.received,
-                self.enqueued,
-                self.started,
-                self.finished,
-                _now(),
-                self.rows,
-                None if request is None else request.inputs,
-                self.outputs if isinstance(result, list) else (),
-                result if isinstance(result, list) else [],
-                self.client,
-                self.trace.trace_id if self.trace is not None else trace_id(told) if b"traceparent" in told else b"",
-                b"" if self.batch is None or predictions is None else predictions.outputs(self.batch)[self.place],
-            )
-            if predictions is not None:
-                predictions.add(prediction)
-            if tap is not None:
-                tap(prediction)
+        state = self._state
+        if state.predictions is not None or state.tap is not None:
+            self._tell(status, answered, state)
+
+    def _tell(self, status: int, answered: float, state: State) -> None:
+        """Says what became of the request to the log, and to who looks on."""
+        exchange, request, batch, result = self._exchange, self._request, self.batch, self.result
+        predictions, tap, told = state.predictions, state.tap, exchange.headers
+        trace = b""
+        if self.trace is not None:
+            trace = self.trace.trace_id
+        elif not exchange.plain and b"traceparent" in told:
+            trace = trace_id(told)
+        outputs = b"" if batch is None or predictions is None else predictions.outputs(batch)[self.place]
+        if predictions is not None and tap is None and outputs and request is not None and predictions.plain:
+            raw = request.raw
+            if raw and len(raw) <= INLINE_BYTES:
+                if trace or self.client:
+                    outputs += who(self.client, trace)
+                predictions.told(
+                    status, exchange.request_id, exchange.received, self.enqueued, self.started, self.finished,
+                    answered, self.rows, request.kind, raw, outputs,
+                )  # fmt: skip
+                return
+        prediction = Prediction(
+            status,
+            exchange.request_id,
+            exchange.received,
+            self.enqueued,
+            self.started,
+            self.finished,
+            answered,
+            self.rows,
+            None if request is None else request.inputs,
+            self.outputs if isinstance(result, list) else (),
+            result if isinstance(result, list) else [],
+            self.client,
+            trace,
+            outputs,
+        )
+        if predictions is not None:
+            predictions.add(prediction)
+        if tap is not None:
+            tap(prediction)

@@ -20,7 +20,7 @@ def input_hash(inputs: Mapping[str, Array]) -> str:
         if digest is None:
             digest = _begun(name, array.dtype.char, array.shape).copy()
         else:
-            digest.update(_kind(name, array.dtype.char, array.shape))
+            digest.update(kind(name, array.dtype.char, array.shape))
         if array.dtype.kind == "O":
             digest.update(msgspec.json.encode(array.tolist()))
         else:
@@ -31,8 +31,9 @@ def input_hash(inputs: Mapping[str, Array]) -> str:
 @lru_cache(maxsize=1024)
 def _begun(name: str, char: str, shape: tuple[int, ...]) -> blake2b:
     """A hash that has seen the first input's kind. To be copied: that is half of what beginning one costs."""
-    return blake2b(_kind(name, char, shape), digest_size=16)
+    return blake2b(kind(name, char, shape), digest_size=16)
 
 
-def _kind(name: str, char: str, shape: tuple[int, ...]) -> bytes:
+def kind(name: str, char: str, shape: tuple[int, ...]) -> bytes:
+    """What comes before the values of an input: its name, type and shape."""
     return f"{name}\0{np.dtype(char).str}\0{shape}\0".encode()

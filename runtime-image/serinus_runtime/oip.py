@@ -32,7 +32,7 @@ _ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str
 class InferRequest:
     """A checked request: arrays for every input of the model, rows along axis 0 (1 where the model has no rows)."""
 
-    __slots__ = ("binary", "form", "id", "inputs", "outputs", "parameters", "rows", "wanted")
+    __slots__ = ("binary", "form", "id", "inputs", "kind", "outputs", "parameters", "raw", "rows", "wanted")
 
     def __init__(
         self,
@@ -58,6 +58,10 @@ class InferRequest:
         """What a `Front` remembers of how it was asked."""
         self.parameters = parameters
         """What the request says about itself: `timeout`, `priority`."""
+        self.raw = b""
+        """The bytes of the only input, where they are known."""
+        self.kind = b""
+        """What comes before `raw` in its hash."""
 
     @property
     def plain(self) -> bool:
@@ -146,8 +150,10 @@ class InferCodec:
         if length is not None:
             return self._decode_binary(body, length)
         if self._fast.usable and (found := self._fast.read(body)) is not None:
-            request_id, inputs, rows = found
-            return InferRequest(request_id, inputs, rows, self._all_outputs)
+            request_id, inputs, rows, raw, kind = found
+            request = InferRequest(request_id, inputs, rows, self._all_outputs)
+            request.raw, request.kind = raw, kind
+            return request
         return self.decode(body)
 
     def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:

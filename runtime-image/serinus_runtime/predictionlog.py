@@ -1,8 +1,9 @@
 """One JSON line per prediction: what was asked (as a hash), what was answered, by which bytes, in how much time.
 
-A line costs the event loop a few microseconds; a thread of its own does the writing, and makes the lines of large
-requests. (A thread that made all lines would fight the loop for the interpreter, and cost twice as much.) A log that
-cannot keep up, or a disk that is full, costs lines, which are counted, and never a request.
+A line costs the event loop about a microsecond; a thread of its own does the writing, and makes the lines of large
+requests. (A thread that made all lines would fight the loop for the interpreter, and cost twice as much.) The lines of
+small requests are put into one buffer, and the thread gets them together, once per tick of the loop. A log that cannot
+keep up, or a disk that is full, costs lines, which are counted, and never a request.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
-from serinus_runtime.fast import line
+from serinus_runtime.fast import add_line, line
 from serinus_runtime.identity import Identity
 from serinus_runtime.inputhash import input_hash
 from serinus_runtime.joined import Joined
@@ -29,7 +30,7 @@ from serinus_runtime.sinks import Sink, Stopping
 
 OFF = "off"
 REDACTED = "[redacted]"
-_INLINE_BYTES = 16 << 10
+INLINE_BYTES = 16 << 10
 """Requests with more bytes of arrays than this are left to the thread as they are."""
 _MAX_VALUES = 256
 """Outputs, and sampled inputs, with more values than this are told by their shape only."""
@@ -119,9 +120,21 @@ class PredictionLog:
         self._columns = columns or {}
         self._lines = lines
         self._size = size
-        self._waiting: deque[tuple[bytes | Prediction | Callable[[], bytes], int]] = deque()
+        self._waiting: deque[tuple[bytes | bytearray | Prediction | Callable[[], bytes], int, int]] = deque()
+        """Lines or what makes one; how many lines that is; bytes that they hold until they are written."""
         self._added = 0
         self._taken = 0
+        self._added_lines = 0
+        self._taken_lines = 0
+        self._block = bytearray()
+        """Lines that the thread does not know of yet."""
+        self._block_lines = 0
+        self._block_due = False
+        self._block_bytes = sink.batch_bytes
+        self.plain = not payloads
+        """True: no line shows inputs, so that `told` can make them."""
+        self.soon: Callable[[Callable[[], None]], object] | None = None
+        """Calls back when this tick's requests are all answered; None: nobody knows when that is."""
         self._failed = 0
         self._told = -1e9
         self._wall = time.time() - time.monotonic()
@@ -141,34 +154,93 @@ class PredictionLog:
         """Takes a prediction, or drops it when too much waits. Called on the event loop; never blocks."""
         if self._below is not None and zlib.crc32(prediction.request_id) >= self._below:
             return
-        waiting = self._waiting
         size = prediction.nbytes()
-        if len(waiting) >= self._lines or self._added - self._taken + size > self._size:
-            self.dropped += 1
+        if self._full(size):
             return
         item: bytes | Prediction = prediction
-        if size <= _INLINE_BYTES:
+        if size <= INLINE_BYTES:
             try:
                 item = self.line(prediction)
             except Exception as error:
                 self._trouble(1, error)
                 return
             size = len(item)
-        self._added += size
-        waiting.append((item, size))
-        if not self._woken:
-            self._woken = True
-            self._wake.set()
+        self._enqueue(item, size)
+
+    def told(
+        self,
+        code: int,
+        request_id: bytes,
+        received: float,
+        queued: float,
+        started: float,
+        finished: float,
+        answered: float,
+        rows: int,
+        kind: bytes,
+        raw: bytes,
+        middle: bytes,
+    ) -> None:
+        """`add` for the common request: one input, whose bytes are `raw`; `kind` comes before them in its hash (see
+        inputhash). `middle` is what the line says between that hash and who answered."""
+        if self._below is not None and zlib.crc32(request_id) >= self._below:
+            return
+        if self._full(len(raw)):
+            return
+        block = self._block
+        before = len(block)
+        try:
+            add_line(
+                block, self._wall, request_id, code, received, queued, started, finished, answered, rows, kind, raw,
+                middle, self._tail,
+            )  # fmt: skip
+        except Exception as error:
+            self._trouble(1, error)
+            return
+        size = len(block)
+        self._added += size - before
+        self._added_lines += 1
+        self._block_lines += 1
+        if self.soon is None or size >= self._block_bytes:
+            self.flush()
+        elif not self._block_due:
+            self._block_due = True
+            self.soon(self._on_tick)
 
     def put(self, request_id: bytes, line: bytes | Callable[[], bytes], size: int) -> None:
         """Takes a line that was made elsewhere, or what makes it and keeps `size` bytes until then. Never blocks."""
         if self._below is not None and zlib.crc32(request_id) >= self._below:
             return
-        if len(self._waiting) >= self._lines or self._added - self._taken + size > self._size:
-            self.dropped += 1
-            return
+        if not self._full(size):
+            self._enqueue(line, size)
+
+    def flush(self) -> None:
+        """Gives the thread what it does not know of yet. Called on the event loop."""
+        if self._block_lines:
+            block, lines = self._block, self._block_lines
+            self._block, self._block_lines = bytearray(), 0
+            self._waiting.append((block, lines, len(block)))
+            self._rouse()
+
+    def _on_tick(self) -> None:
+        self._block_due = False
+        self.flush()
+
+    def _full(self, size: int) -> bool:
+        """True when `size` bytes more are too much: the line is counted as dropped."""
+        if self._added_lines - self._taken_lines < self._lines and self._added - self._taken + size <= self._size:
+            return False
+        self.dropped += 1
+        return True
+
+    def _enqueue(self, item: bytes | Prediction | Callable[[], bytes], size: int) -> None:
+        self.flush()
         self._added += size
-        self._waiting.append((line, size))
+        self._added_lines += 1
+        self._waiting.append((item, 1, size))
+        self._rouse()
+
+    def _rouse(self) -> None:
         if not self._woken:
             self._woken = True
             self._wake.set()
@@ -180,7 +252,7 @@ class PredictionLog:
 
     def __len__(self) -> int:
         """Lines that wait."""
-        return len(self._waiting)
+        return self._added_lines - self._taken_lines
 
     @property
     def written(self) -> int:
@@ -244,11 +316,7 @@ class PredictionLog:
                 told += before + _member(name) + encode(REDACTED if name in self._redact else _values(array))
                 before = b","
             told += b"}"
-        if prediction.client:
-            told += b',"client":"%b"' % prediction.client.encode()
-        if prediction.trace_id:
-            told += b',"trace_id":"%b"' % prediction.trace_id
-        return told
+        return told + who(prediction.client, prediction.trace_id)
 
     def outputs(self, batch: Joined) -> list[bytes]:
         """What a line says of the outputs of each row of `batch`; made once for all of them."""
@@ -309,22 +377,26 @@ class PredictionLog:
     def _write_waiting(self) -> None:
         waiting = self._waiting
         while waiting:
-            lines: list[bytes] = []
-            size = 0
+            blocks: list[bytes | bytearray] = []
+            size = count = 0
             while waiting and size < self._sink.batch_bytes:
-                item, held = waiting.popleft()
+                item, lines, held = waiting.popleft()
                 self._taken += held
+                self._taken_lines += lines
                 try:
                     if isinstance(item, Prediction):
                         item = self.line(item)
-                    lines.append(item if isinstance(item, bytes) else item())
-                    size += len(lines[-1])
+                    block = item if isinstance(item, (bytes, bytearray)) else item()
                 except Exception as error:
-                    self._trouble(1, error)
-            if not lines:
+                    self._trouble(lines, error)
+                    continue
+                blocks.append(block)
+                count += lines
+                size += len(block)
+            if not blocks:
                 continue
             try:
-                self._sink.write(lines, self._stopping)
+                self._sink.write_blocks(blocks, count, self._stopping)
             except OSError as error:
                 self._trouble(0, error)
 
@@ -333,6 +405,12 @@ class PredictionLog:
         if time.monotonic() - self._told >= 60.0:
             self._told = time.monotonic()
             logs.event("error", "the prediction log cannot be written", error=str(error)[:300])
+
+
+def who(client: str, trace_id: bytes) -> bytes:
+    """What a line says of who asked, where that is known."""
+    told = b',"client":"%b"' % client.encode() if client else b""
+    return told + b',"trace_id":"%b"' % trace_id if trace_id else told
 
 
 @lru_cache(maxsize=1024)

@@ -51,6 +51,8 @@ class Serving:
         self._extras = extras
         loop, engine, signature, about = asyncio.get_running_loop(), loaded.engine, loaded.signature, loaded.about
         self._log = open_log(config, loaded.digest, engine.runtime, about.columns)
+        if self._log is not None:
+            self._log.soon = loop.call_soon
         self._runner = ThreadRunner(
             loop, engine.instances, cores=cores() if config.pin_threads else (), stuck_after=config.stuck_after
         )
@@ -163,6 +165,7 @@ class Serving:
         if self._tap is not None:
             self._tap.close()
         if self._log is not None:
+            self._log.flush()
             await in_thread(None, self._log.close)
         if self._tracing is not None:
             await in_thread(None, self._tracing.close)

@@ -60,6 +60,7 @@ class Exchange:
         "method",
         "on_gone",
         "peer",
+        "plain",
         "received",
         "request_id",
         "streamed",
@@ -81,6 +82,8 @@ class Exchange:
         self.known_path = b""
         """`path`, where the same head was there before."""
         self.headers: dict[bytes, bytes] = {}
+        self.plain = False
+        """True: it is known that no header says anything about how a prediction is to be made; see heads."""
         self.body: bytes = b""
         self.received = 0.0
         """When the request had been read whole, in seconds of time.monotonic."""

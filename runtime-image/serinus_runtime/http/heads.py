@@ -15,13 +15,20 @@ __all__ = ["HEAD_BYTES", "Head", "Heads"]
 _ENTRIES = 512
 _PATIENCE = 4096
 _NEVER_THE_SAME = (b"x-request-id", b"traceparent")
+_SPECIAL = frozenset(
+    (
+        b"content-encoding", b"grpc-timeout", b"prefer", b"request-timeout", b"x-envoy-expected-rq-timeout-ms",
+        b"x-priority", b"x-request-timeout",
+    )
+)  # fmt: skip
+"""Headers that are looked for in every request for a prediction, beside those that no head that is kept has."""
 _NOT_PLAIN = (b"connection", b"transfer-encoding", b"upgrade", b"expect", *_NEVER_THE_SAME)
 
 
 class Head:
     """What the parser made of a head. `headers` is shared by all requests that have it."""
 
-    __slots__ = ("headers", "length", "method", "path", "target")
+    __slots__ = ("headers", "length", "method", "path", "plain", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
         self.method = method
@@ -29,6 +36,7 @@ class Head:
         self.path = target.partition(b"?")[0]
         self.headers = headers
         self.length = length
+        self.plain = _SPECIAL.isdisjoint(headers)
 
 
 class Heads:

@@ -321,7 +321,7 @@ class HttpProtocol:
         """A request whose head is, byte for byte, one that the parser has read before, with its whole body."""
         exchange = Exchange(self._answer, self)
         exchange.method, exchange.target, exchange.headers = head.method, head.target, head.headers
-        exchange.known_path = head.path
+        exchange.known_path, exchange.plain = head.path, head.plain
         exchange.body = body
         exchange.received = _now()
         self.deadline = _NEVER
@@ -378,7 +378,7 @@ class HttpProtocol:
         elif exchange.keep_alive_10:
             headers += b"connection: keep-alive\r\n"
         if not exchange.request_id:
-            exchange.request_id = site.request_id(exchange.headers.get(b"x-request-id"))
+            exchange.request_id = site.request_id(None if exchange.plain else exchange.headers.get(b"x-request-id"))
         exchange.answer = answer(
             _OK if status == 200 else STATUS_LINES[status],
             site.headers,

@@ -41,6 +41,8 @@ class HttpIngress:
         if self.circuit is not None and (wait := self.circuit.retry_after(time.monotonic())) > 0.0:
             return Refusal("circuit_open", 503, _CIRCUIT, b"retry-after: %d\r\n" % max(1, round(wait)))
         headers = exchange.headers
+        if not self._guarded and exchange.plain:
+            return None
         if not self._guarded and not (
             b"x-request-timeout" in headers
             or b"request-timeout" in headers

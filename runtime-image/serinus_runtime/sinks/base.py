@@ -49,5 +49,9 @@ class Sink:
         failed, when there is something that people should know."""
         raise NotImplementedError
 
+    def write_blocks(self, blocks: Sequence[bytes | bytearray], lines: int, stopping: Stopping) -> None:
+        """`write` for `lines` lines of which several may be in one block."""
+        self.write([line for block in blocks for line in bytes(block).splitlines(keepends=True)], stopping)
+
     def close(self, patience: float) -> None:
         """Gives what is on its way `patience` seconds, counts the rest as failed, and lets go of everything."""

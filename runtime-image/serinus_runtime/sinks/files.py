@@ -18,7 +18,11 @@ class StdoutSink(Sink):
 
     def write(self, lines: Sequence[bytes], stopping: Stopping) -> None:
         """Writes; raises OSError when nobody reads any more."""
-        _write(self, 1, lines)
+        _write(self, 1, lines, len(lines))
+
+    def write_blocks(self, blocks: Sequence[bytes | bytearray], lines: int, stopping: Stopping) -> None:
+        """See `write`."""
+        _write(self, 1, blocks, lines)
 
 
 class FileSink(Sink):
@@ -42,17 +46,21 @@ class FileSink(Sink):
 
     def write(self, lines: Sequence[bytes], stopping: Stopping) -> None:
         """Writes, and rotates first when the lines would make the file too large. Raises OSError."""
+        self.write_blocks(lines, len(lines), stopping)
+
+    def write_blocks(self, blocks: Sequence[bytes | bytearray], lines: int, stopping: Stopping) -> None:
+        """See `write`."""
         try:
             file = self._open()
-            size = sum(map(len, lines))
+            size = sum(map(len, blocks))
             if self._max_bytes and self._size and self._size + size > self._max_bytes:
                 self._rotate()
                 file = self._open()
         except OSError:
-            self.failed += len(lines)
+            self.failed += lines
             raise
         self._size += size
-        _write(self, file, lines)
+        _write(self, file, blocks, lines)
 
     def close(self, patience: float) -> None:
         """Closes the file."""
@@ -90,12 +98,12 @@ class FileSink(Sink):
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
-def _write(sink: Sink, file: int, lines: Sequence[bytes]) -> None:
-    view = memoryview(b"".join(lines))
+def _write(sink: Sink, file: int, blocks: Sequence[bytes | bytearray], lines: int) -> None:
+    view = memoryview(blocks[0] if len(blocks) == 1 else b"".join(blocks))
     try:
         while view:
             view = view[os.write(file, view) :]
     except OSError:
-        sink.failed += len(lines)
+        sink.failed += lines
         raise
-    sink.written += len(lines)
+    sink.written += lines

@@ -73,14 +73,18 @@ class HttpSink(Sink):
 
     def write(self, lines: Sequence[bytes], stopping: Stopping) -> None:
         """Posts one batch, again and again if need be. Raises OSError when it is lost."""
-        body = gzip.compress(b"".join(lines), compresslevel=1, mtime=0)
+        self.write_blocks(lines, len(lines), stopping)
+
+    def write_blocks(self, blocks: Sequence[bytes | bytearray], lines: int, stopping: Stopping) -> None:
+        """See `write`."""
+        body = gzip.compress(b"".join(blocks), compresslevel=1, mtime=0)
         self._batches += 1
         started = self._now()
         attempt = 0
         while True:
             trouble, wait = self._try(body)
             if not trouble:
-                self.written += len(lines)
+                self.written += lines
                 return
             attempt += 1
             backoff = self._draw(0.0, min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**attempt))
@@ -88,7 +92,7 @@ class HttpSink(Sink):
             spent = self._now() - started
             limit = min(self._retry_seconds, _LAST_TRY_SECONDS) if stopping.asked else self._retry_seconds
             if wait is None or spent + wait > limit:
-                self.failed += len(lines)
+                self.failed += lines
                 raise OSError(trouble)
             self.retries += 1
             if stopping.asked:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.fast import (
+    add_line,
     answer,
     floats,
     known_body,
     known_head,
     line,
     numbered,
+    python_add_line,
     python_answer,
     python_floats,
     python_known_body,
@@ -29,7 +31,7 @@ from serinus_runtime.fast import (
     python_numbered,
 )
 from serinus_runtime.fastjson import FastReader
-from serinus_runtime.inputhash import input_hash
+from serinus_runtime.inputhash import input_hash, kind
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),), batched=True)
 
@@ -146,6 +148,45 @@ def test_common_arrays_are_hashed_here_and_strings_are_left() -> None:
         assert line(1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, 2, "x", array, b',"m":1', b"}\n") == written
     for call in (line, python_line):
         assert call(1e9, b"id", 200, *[1.0] * 5, 1, "x", np.array(["a"], object), b"", b"}\n") is None
+
+
+_raw = st.tuples(st.binary(max_size=40), st.binary(max_size=300))
+_named = st.tuples(st.text(max_size=20), st.one_of(st.none(), _arrays, st.just(np.array(["a"], object))))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.binary(max_size=128), st.one_of(_raw, _named), st.binary(max_size=3000)), max_size=40))
+@example([(b"id", (b"x", b"y" * 20_000), b"")] * 3)
+def test_lines_are_added_alike_to_those_before(given_to_both: list[Any]) -> None:
+    """Or left, as arrays that are not plain are: then nothing is added."""
+    lines = bytearray()
+    for request_id, (name, array), middle in given_to_both:
+        arguments = (1e9, request_id, 200, 1.0, 2.0, 3.0, 4.0, 5.0, 1, name, array, middle, b"}\n")
+        expected = bytearray(lines)
+        if add_line(lines, *arguments):
+            assert python_add_line(expected, *arguments)
+        assert lines == expected
+
+
+def test_bytes_are_hashed_as_the_array_that_they_are() -> None:
+    array = np.arange(30, dtype=np.float32).reshape(1, 30)
+    for call in (add_line, python_add_line):
+        lines = bytearray(b"before\n")
+        given_to_both = (1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, 1)
+        assert call(lines, *given_to_both, kind("x", "f", (1, 30)), array.tobytes(), b"", b"}\n")
+        assert call(lines, *given_to_both, "x", array, b"", b"}\n")
+        before, one, other = lines.splitlines()
+        assert (before, one) == (b"before", other)
+        assert json.loads(one)["input_hash"] == input_hash({"x": array})
+
+
+@pytest.mark.parametrize("call", [add_line, python_add_line])
+@pytest.mark.parametrize(("name", "array"), [("x", b"raw"), (b"kind", np.zeros(1))])
+def test_bytes_and_arrays_are_not_mixed(call: Any, name: Any, array: Any) -> None:
+    lines = bytearray()
+    with pytest.raises(TypeError):
+        call(lines, 1e9, b"id", 200, 1.0, 2.0, 3.0, 4.0, 5.0, 1, name, array, b"", b"}\n")
+    assert not lines
 
 
 @settings(max_examples=300, deadline=None)

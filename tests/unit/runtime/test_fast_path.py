@@ -45,9 +45,10 @@ def test_a_plain_request_is_read_in_one_pass() -> None:
     text = json.dumps(body()).encode()
     read = FastReader(SIGNATURE).read(text)
     assert read is not None
-    name, inputs, rows = read
+    name, inputs, rows, raw, kind = read
     expected = slow(text)
     assert (name, rows, list(inputs)) == (expected.id, expected.rows, ["a", "b"])
+    assert (raw, kind) == (b"", b""), "there are two inputs"
     for key, array in inputs.items():
         np.testing.assert_array_equal(array, expected.inputs[key])
         assert array.dtype == expected.inputs[key].dtype
@@ -145,6 +146,29 @@ def test_only_plain_heads_are_kept() -> None:
     head, text = found
     assert (head.method, head.target, head.path, head.length) == (b"POST", b"/x?a", b"/x", 5)
     assert text == b"hello"
+
+
+@pytest.mark.parametrize(
+    "name", ["content-encoding", "grpc-timeout", "prefer", "request-timeout", "x-priority", "x-request-timeout",
+             "x-envoy-expected-rq-timeout-ms"],
+)  # fmt: skip
+def test_heads_that_say_how_to_answer_are_not_plain(name: str) -> None:
+    heads = Heads(100)
+    for raw, exchange in (
+        (b"plain", _exchange(content_length=b"5", accept=b"*/*")),
+        (b"not", _exchange(content_length=b"5", **{name: b"1"})),
+    ):
+        heads.learn(raw, 5, exchange)
+        found = heads.find(raw + b"\r\n\r\nhello")
+        assert found is not None
+        assert found[0].plain == (raw == b"plain")
+
+
+def test_what_a_head_says_counts_also_when_it_is_known(live: Live) -> None:
+    with connect(live.port) as sock, Reader(sock) as reader:
+        for _ in range(3):
+            sock.sendall(post(infer_body([1, 2, 3]), "Content-Encoding: gzip"))
+            assert reader.answer()[0] == 415
 
 
 def test_heads_are_bounded() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from serinus_runtime.config import from_environment
 from serinus_runtime.failures import FailureError
 from serinus_runtime.identity import Identity
+from serinus_runtime.inputhash import kind
 from serinus_runtime.predictionlog import (
     REDACTED,
     Prediction,
@@ -23,9 +25,11 @@ from serinus_runtime.predictionlog import (
     input_hash,
     preprocessing_hash,
 )
+from serinus_runtime.sinks import Sink, Stopping
 from serinus_runtime.sinks.files import FileSink
 from unit.runtime import support
-from unit.runtime.support import GateEngine, Live, gated, infer, infer_body, request
+from unit.runtime.ports import until
+from unit.runtime.support import GateEngine, Live, Reader, connect, gated, infer, infer_body, post, request
 
 IDENTITY = Identity(model="m", version="v1", digest="sha256:1", preprocessing="p", runtime="r", revision="5f")
 
@@ -86,6 +90,134 @@ def test_a_line_says_who_answered_what_in_which_time(log: Callable[..., Predicti
     assert (second["code"], second["ms"]) == (429, {"total": 10.0})
     assert "outputs" not in second
     assert (running.written, running.lost) == (2, 0)
+
+
+def tell(log: PredictionLog, request_id: bytes = b"id-1", raw: bytes = bytes(8)) -> None:
+    """What `prediction(request_id=..., inputs=...)` says, by the short way."""
+    log.told(
+        200,
+        request_id,
+        10.0,
+        10.001,
+        10.003,
+        10.006,
+        10.01,
+        1,
+        kind("x", "f", (1, 2)),
+        raw,
+        b',"outputs":{"y":[[0.5]]}',
+    )
+
+
+def test_the_common_request_has_the_same_line(log: Callable[..., PredictionLog], path: Path) -> None:
+    running = log()
+    array = np.array([[1.0, 2.0]], dtype=np.float32)
+    tell(running, raw=array.tobytes())
+    running.add(prediction(inputs={"x": array}))
+    running.close()
+    one, other = path.read_bytes().splitlines()
+    assert one == other
+    assert (running.written, len(running), running.lost) == (2, 0, 0)
+
+
+def test_lines_of_one_tick_go_together_and_in_their_order(log: Callable[..., PredictionLog], path: Path) -> None:
+    due: list[Callable[[], None]] = []
+    running = log()
+    running.soon = due.append
+    for number in range(3):
+        tell(running, b"%d" % number)
+    assert (len(due), len(running), running.written) == (1, 3, 0)
+    due.pop()()
+    tell(running, b"3")
+    running.add(prediction(request_id=b"4"))
+    assert len(due) == 1
+    due.pop()()
+    tell(running, b"5")
+    running.flush()
+    running.close()
+    assert [line["request_id"] for line in lines(path)] == ["0", "1", "2", "3", "4", "5"]
+    assert (running.written, len(running), running.lost) == (6, 0, 0)
+
+
+def test_lines_of_one_tick_are_bounded(log: Callable[..., PredictionLog], path: Path) -> None:
+    due: list[Callable[[], None]] = []
+    few, small, sampled = log(lines=2), log(size=1000), log(sample=0.0)
+    for running in (few, small, sampled):
+        running.soon = due.append
+        for _ in range(100):
+            tell(running)
+    assert (len(few), few.dropped) == (2, 98)
+    assert 1 <= len(small) <= 5
+    assert len(small) + small.dropped == 100
+    assert (len(sampled), sampled.dropped) == (0, 0)
+    for each in due:
+        each()
+    few.close()
+    assert (few.written, few.lost, len(few)) == (2, 98, 0)
+
+
+def test_a_tick_without_end_does_not_keep_its_lines(log: Callable[..., PredictionLog]) -> None:
+    running = log()
+    running.soon = lambda _: None
+    until(lambda: [tell(running) for _ in range(100)] and running.written > 0)
+
+
+class _Messages(Sink):
+    """Takes lines one by one, as a Kafka sink does."""
+
+    gather_seconds = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[bytes] = []
+
+    def write(self, lines: Sequence[bytes], stopping: Stopping) -> None:
+        self.lines += lines
+        self.written += len(lines)
+
+
+def test_a_sink_of_messages_gets_single_lines() -> None:
+    sink = _Messages()
+    running = PredictionLog(sink, IDENTITY)
+    running.soon = lambda _: None
+    for number in range(5):
+        tell(running, b"%d" % number)
+    running.put(b"id", b'{"request_id":"5"}\n', 10)
+    running.close()
+    assert [json.loads(line)["request_id"] for line in sink.lines] == ["0", "1", "2", "3", "4", "5"]
+    assert running.written == 6
+
+
+def test_requests_that_are_answered_together_have_their_lines(path: Path) -> None:
+    """By the short way or the long one: what they say is the same."""
+    engine = GateEngine()
+    with Live(gated(engine), prediction_log=str(path)) as live, contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(live.port)) for _ in range(8)]
+        readers = [stack.enter_context(Reader(sock)) for sock in socks]
+        for turn in range(3):
+            engine.gate.clear()
+            for number, sock in enumerate(socks):
+                sock.sendall(post(infer_body([number, turn, 0])))
+                if number == 0:
+                    assert engine.started.acquire(timeout=support.WAIT)
+            until(lambda: live.server.metrics.queue_depth() == 7)
+            engine.gate.set()
+            for reader in readers:
+                assert reader.answer()[0] == 200
+            assert engine.started.acquire(timeout=support.WAIT)
+    assert engine.batches == [1, 7] * 3
+    written = lines(path)
+    assert len(written) == 24
+    for line in written:
+        ((value,),) = line["outputs"]["y"]
+        asked = [
+            input_hash({"x": np.array([[number, turn, 0]], np.float32)})
+            for number in range(8)
+            for turn in range(3)
+            if number + turn == value
+        ]
+        assert line["input_hash"] in asked
+        assert (line["rows"], line["code"]) == (1, 200)
 
 
 def test_payloads_are_sampled_and_redacted(log: Callable[..., PredictionLog], path: Path) -> None:

@@ -18,7 +18,7 @@ from bench.matrix.batches import batch
 from bench.matrix.cells import SHARED, Cell, Outcome, kept
 from bench.matrix.lane import LABEL, STORE, Lane
 from bench.matrix.trouble import TROUBLE, Strike
-from cluster import ClusterInfo, Provider
+from cluster import ClusterError, ClusterInfo, Provider
 from cluster.commands import output
 from fraud import store
 from support.faults import built
@@ -54,7 +54,7 @@ class Run:
         """Opens the lanes and plays. A lane that cannot be opened again is left out."""
         provider = self._provider
         info = provider.start()
-        provider.load_image(provider.build_image("runtime"))
+        _load_image(provider)
         models = built()
         self._prepare(info)
         api = Api(info)
@@ -142,6 +142,20 @@ class Run:
         _kubectl(info, "apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all([namespace, *documents]))
         _kubectl(info, "-n", STORE, "rollout", "status", f"deployment/{store.NAME}", "--timeout=120s")
         Release(info, STORE, {}).without_other_operators()
+
+
+def _load_image(provider: Provider) -> None:
+    """containerd may lose layers of an image while another command imports the same."""
+    archive = provider.build_image("runtime")
+    for last in (False, False, True):
+        try:
+            provider.load_image(archive)
+        except ClusterError:
+            if last:
+                raise
+            time.sleep(5)
+        else:
+            return
 
 
 def _opened(lane: Lane) -> bool:

@@ -29,7 +29,7 @@ class Capital(ApiModel):
 
 
 class Spread(ApiModel):
-    """How much the live revision's counts vary from look to look: clumps show there."""
+    """How much the live revision's counts vary from look to look and pod to pod: clumps show there."""
 
     looks: int = 0
     errors: int = 0

@@ -18,6 +18,7 @@ class Book:
     def __init__(self) -> None:
         self._ledger = Ledger()
         self._marks: dict[Owner, Mark] = {}
+        self._before: dict[Owner, Mark] = {}
         self._rates: dict[Owner, dict[str, Rates]] = {}
         self._shadows = ShadowBook()
         self._own: dict[str, Mapping[tuple[str, str, str], float] | str] = {}
@@ -54,23 +55,31 @@ class Book:
         pods = self._ledger.pods(owner)
         fresh = increase(pods, self._marks.get(owner, {}))
         blocks: dict[str, tuple[Counts, ...]] = {}
-        for (revision, _), counts in sorted(fresh.items()):
+        before: dict[str, tuple[Counts, ...]] = {}
+        known = self._before.get(owner, {})
+        for pod, counts in sorted(fresh.items()):
+            revision, _ = pod
             blocks.setdefault(revision, ())
             if counts.requests > 0:
                 blocks[revision] += (counts,)
+                before[revision] = (*before.get(revision, ()), known.get(pod, Counts()))
         shadows = self._shadows.read(owner)
         own = {query: _of(owner, answer) for query, answer in self._own.items()}
         rates, scraped = self._rates.get(owner, {}), self._scraped.get(owner, {})
-        return Evidence(True, "", by_revision(fresh), blocks, rates, own, scraped, shadows), pods
+        return Evidence(True, "", by_revision(fresh), blocks, rates, own, scraped, shadows, before), pods
 
     def settle(self, owner: Owner, mark: Mark) -> None:
         """What `mark` covers is part of a stored decision now."""
+        fresh, known = increase(mark, self._marks.get(owner, {})), self._before.get(owner, {})
+        looked = {pod: counts if counts.requests > 0 else known.get(pod, counts) for pod, counts in fresh.items()}
+        self._before[owner] = looked
         self._marks[owner] = mark
         self._shadows.settle(owner)
 
     def forget(self, owner: Owner) -> None:
         """Drops a deleted ModelDeployment."""
         self._marks.pop(owner, None)
+        self._before.pop(owner, None)
         self._shadows.forget(owner)
 
 

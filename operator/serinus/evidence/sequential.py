@@ -14,9 +14,10 @@ statistics and safe anytime-valid inference", Statistical Science 38(4), 2023).
 
 The bet for an alternative rate q and a block of n requests is f = 1 - ((1 - q) / (1 - p0))^n. For n = 1 the factor is
 the likelihood ratio of the requests themselves; for rare failures it is Kelly's bet (f is the chance to see one); so
-little is lost where requests are independent after all. What is given up on purpose: one block never condemns, it
-takes two or three. No block multiplies the capital by more than `MOST` (a smaller factor is as valid), so that one
-burst which straddles two looks is not taken for two.
+little is lost where requests are independent after all. What is given up on purpose: one block never condemns, since
+none multiplies the capital by more than `MOST` (a smaller factor is as valid); blocks of two pods may. Trouble of one
+pod that straddles two looks must not be taken for two troubles: after a bad block the next one of the same pod counts
+for at most `AGAIN`.
 
 The capital is split evenly over alternatives (a mixture; Robbins 1970). The last ones bet as if sixteen requests were
 one: Kelly's bet where blocks are large and failures come in batches. A part is held back and invested bit by bit
@@ -39,8 +40,10 @@ from statistics import NormalDist
 _PLACES = (*((i / 7, 1.0) for i in range(8)), (0.3, 16.0), (0.7, 16.0))
 """Place between the nearest and the farthest rate, and how many requests count as one, of each alternative."""
 ALTERNATIVES = len(_PLACES)
-MOST = 30.0
+MOST = 100.0
 """Largest factor of one block."""
+AGAIN = 10.0
+"""Largest factor of a block of a pod whose block before was bad too: both may be one and the same trouble."""
 LARGEST = 0.95
 """The largest alternative rate; p0 must be below."""
 HELD_BACK = 0.25
@@ -49,6 +52,7 @@ _NEAREST = math.log(1.5)
 _RUIN = -500.0
 """Logarithm of a capital that counts as nothing, so that sums stay finite."""
 _GRAIN = 1e6
+Z99 = NormalDist().inv_cdf(0.99)
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +95,7 @@ def invest(capital: Sequence[float], share: float) -> tuple[float, ...]:
     return tuple(_add(log, added) for log in capital)
 
 
-def bet(capital: Sequence[float], bad: int, requests: int, p0: float) -> tuple[float, ...]:
+def bet(capital: Sequence[float], bad: int, requests: int, p0: float, most: float = MOST) -> tuple[float, ...]:
     """Log capital by alternative after one block. Rounded down, so that storing it as a decimal gives nothing away.
 
     Args:
@@ -99,6 +103,7 @@ def bet(capital: Sequence[float], bad: int, requests: int, p0: float) -> tuple[f
         bad: requests of the block that failed or were slow, 0 <= bad <= requests.
         requests: requests of the block; none changes nothing.
         p0: largest share that is still good, 0 < p0 < 0.95. It may differ from block to block.
+        most: largest factor of this block: `MOST`, or `AGAIN` after a bad one. Chosen before the block is seen.
 
     Raises:
         ValueError: an argument is out of range.
@@ -113,7 +118,7 @@ def bet(capital: Sequence[float], bad: int, requests: int, p0: float) -> tuple[f
     after = []
     for log, rate, (_, together) in zip(capital, alternatives(p0), _PLACES, strict=True):
         spared = math.exp(requests / together * (math.log1p(-rate) - math.log1p(-p0)))
-        factor = min(MOST, spared + (1 - spared) * gain)
+        factor = min(most, spared + (1 - spared) * gain)
         grown = log + math.log(factor) if factor > 0 else _RUIN
         after.append(max(_RUIN, math.floor(grown * _GRAIN) / _GRAIN))
     return tuple(after)
@@ -131,17 +136,15 @@ def _add(log: float, other: float) -> float:
     return high + math.log1p(math.exp(low - high))
 
 
-def upper_bound(failures: float, requests: float, confidence: float = 0.99) -> float:
-    """Upper end of the Wilson score interval of a rate (Wilson 1927): at fixed time, not anytime-valid."""
+def upper_bound(failures: float, requests: float, z: float = Z99) -> float:
+    """Upper end of the Wilson score interval of a rate (Wilson 1927): at fixed time, not anytime-valid.
+
+    Args:
+        z: how many standard errors it is away; 2.33 for a confidence of 99 %.
+    """
     if requests <= 0:
         return 1.0
-    z = _normal_quantile(confidence)
     rate = failures / requests
     centre = rate + z * z / (2 * requests)
     spread = z * math.sqrt(rate * (1 - rate) / requests + z * z / (4 * requests * requests))
     return min(1.0, (centre + spread) / (1 + z * z / requests))
-
-
-@lru_cache(maxsize=16)
-def _normal_quantile(probability: float) -> float:
-    return NormalDist().inv_cdf(probability)

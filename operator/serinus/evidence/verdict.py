@@ -6,22 +6,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Literal
 
 from serinus.api.analysis import WorseThanLive
 from serinus.api.shown import Capital, Counts, Recent, Spread
 from serinus.api.spec import Slo
 from serinus.api.units import Percent
-from serinus.evidence.sequential import HELD_BACK, bet, invest, log_evidence, start, upper_bound
+from serinus.evidence.sequential import AGAIN, HELD_BACK, MOST, bet, invest, log_evidence, start, upper_bound
 
 SLOW_FRACTION = 0.01
 """p99 <= limit means: at most one request in a hundred is slower than the limit."""
 FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
-PER_LOOK = 25
-"""Most requests that one look at the live revision counts for, when its bound is computed."""
+PER_BLOCK = 25
+"""Most requests that one look at one pod of the live revision counts for, when its bound is computed."""
+LEAST_Z = 1.645
+"""Standard errors between the live revision's share and the bound that a candidate with fewer requests is held to."""
 _STRICTEST = 1e-6
 _LAXEST = 0.5
+_NOTHING = Counts()
 _FIRST = 0.4
 """Share of alpha for the first stage: that is where a broken candidate shows itself, and soon matters most."""
 
@@ -77,28 +81,40 @@ def share_of_alpha(stage: int, stages: int) -> float:
     return _FIRST if stage == 0 else (1 - _FIRST) / (stages - 1)
 
 
-def fade(recent: Recent, fresh: Counts) -> Recent:
-    """The live revision's recent counts after another look."""
+def fade(recent: Recent, fresh: Counts, blocks: Sequence[Counts] = ()) -> Recent:
+    """The live revision's recent counts after another look: all of them, and by pod where that is known."""
     if fresh.requests == 0:
         return recent
     errors, slow, known = min(fresh.errors, fresh.requests), min(fresh.slow, fresh.requests), recent.spread
+    by_pod = [(min(b.errors, b.requests), min(b.slow, b.requests)) for b in blocks or (fresh,) if b.requests > 0]
     return Recent(
         requests=round(FADE * recent.requests + fresh.requests, 3),
         errors=round(FADE * recent.errors + errors, 3),
         slow=round(FADE * recent.slow + slow, 3),
         spread=Spread(
-            looks=known.looks + 1,
-            errors=known.errors + errors,
-            errors_squared=known.errors_squared + errors**2,
-            slow=known.slow + slow,
-            slow_squared=known.slow_squared + slow**2,
+            looks=known.looks + len(by_pod),
+            errors=known.errors + sum(failed for failed, _ in by_pod),
+            errors_squared=known.errors_squared + sum(failed**2 for failed, _ in by_pod),
+            slow=known.slow + sum(late for _, late in by_pod),
+            slow_squared=known.slow_squared + sum(late**2 for _, late in by_pod),
         ),
     )
 
 
 def clump(looks: int, bad: int, squared: int) -> float:
-    """How many bad requests come together on average: the index of dispersion of the counts per look, at least 1."""
+    """How many bad requests come together on average: the index of dispersion of the counts per block, at least 1."""
     return max(1.0, (squared - bad**2 / looks) / bad) if looks > 1 and bad > 0 else 1.0
+
+
+def width(candidate: int, live: int) -> float:
+    """Standard errors from the live revision's share to its bound, by the requests of both.
+
+    Where the live share was k standard errors too low by chance, a candidate exactly at the margin wins about
+    (k - z)^2 candidate / (2 live) nats. A false alarm needs 7 of them (alpha 1 %, four questions, the first of several
+    stages), so k above z + 3.7 sqrt(live / candidate); z keeps that above 5.3, which over hundreds of looks and with
+    clumps on both sides has to be that far out. It matters at weights above a half only.
+    """
+    return max(LEAST_Z, 5.3 - 3.7 * math.sqrt(live / candidate)) if candidate > 0 else LEAST_Z
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,8 @@ class SequentialJudge:
         live: Counts,
         recent: Recent,
         progress: float = 1.0,
+        before: Sequence[Counts] = (),
+        candidate: Counts = _NOTHING,
     ) -> dict[str, Capital]:
         """The tests after another look.
 
@@ -129,16 +147,19 @@ class SequentialJudge:
             live: the live revision's requests over the same stage, the present look included.
             recent: the same, faded.
             progress: how much of the stage's time is over, 0 to 1.
+            before: what the pods of `blocks` answered in the look before, in the same order; nothing where unknown.
+            candidate: its requests over the same stage, for the width of the live revision's bound.
         """
         after = {}
         for question in self.questions:
             known = tests.get(question.name, Capital())
             held_back = min(known.held_back, HELD_BACK * (1 - min(1.0, max(0.0, progress))))
             capital = invest(known.invested or start(), known.held_back - held_back)
-            bound, _ = allowed(question, live, recent)
-            for block in blocks:
+            bound, _ = allowed(question, live, recent, candidate)
+            for block, earlier in zip_longest(blocks, before[: len(blocks)], fillvalue=_NOTHING):
                 bad = min(getattr(block, question.field), block.requests)
-                capital = bet(capital, bad, block.requests, bound)
+                most = AGAIN if getattr(earlier, question.field) > 0 else MOST
+                capital = bet(capital, bad, block.requests, bound, most)
             after[question.name] = Capital(invested=list(capital), held_back=held_back)
         return after
 
@@ -164,24 +185,25 @@ class SequentialJudge:
 
     def _fail(self, question: Question, candidate: Counts, live: Counts, recent: Recent, evidence: float) -> Verdict:
         bad = min(getattr(candidate, question.field), candidate.requests)
-        bound, source = allowed(question, live, recent)
+        bound, source = allowed(question, live, recent, candidate)
         sure = min(1 - 1e-9, 1 - math.exp(-evidence))
         text = f"{bad} of {candidate.requests} requests {question.verb} ({_share(bad, candidate)}); "
         text += f"allowed are {Percent.of(bound)}{source}; sure to {100 * sure:.4g}%"
         return Verdict(Finding.FAIL, question.reason, text)
 
 
-def allowed(question: Question, live: Counts, recent: Recent) -> tuple[float, str]:
+def allowed(question: Question, live: Counts, recent: Recent, candidate: Counts = _NOTHING) -> tuple[float, str]:
     """The share a candidate is held to, and how to say where it comes from."""
     bad, lately = min(getattr(live, question.field), live.requests), getattr(recent, question.field)
     if question.versus_live:
         # Requests that are bad together tell as much as one does, and a few looks may have missed every clump.
         spread = recent.spread
         size = clump(spread.looks, getattr(spread, question.field), getattr(spread, f"{question.field}_squared"))
-        size = max(size, live.requests / (PER_LOOK * max(1, spread.looks)))
-        bound = upper_bound(bad / size, live.requests / size)
+        size = max(size, live.requests / (PER_BLOCK * max(1, spread.looks)))
+        z = width(candidate.requests, live.requests)
+        bound = upper_bound(bad / size, live.requests / size, z)
         if _surely_above(lately, recent.requests, bound):
-            bound = max(bound, upper_bound(lately / size, recent.requests / size))
+            bound = max(bound, upper_bound(lately / size, recent.requests / size, z))
         margin = Percent.of(question.limit)
         return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
     limit = bound = _clipped(question.limit)

@@ -38,14 +38,16 @@ def count(draft: Draft) -> None:
     fresh = evidence.counts.get(release.revision, Counts())
     if fresh.requests > 0 and (release.weight > 0 or release.phase is Phase.ROLLING_BACK):
         draft.update_release(served=release.served + fresh.requests, evidence_at=draft.now)
-    live_fresh = evidence.counts.get(draft.status.live.revision if draft.status.live else "", Counts())
-    recent = fade(release.recent, live_fresh)
+    live_name = draft.status.live.revision if draft.status.live else ""
+    live_fresh = evidence.counts.get(live_name, Counts())
+    recent = fade(release.recent, live_fresh, evidence.blocks.get(live_name, ()))
     draft.update_release(recent=recent)
     previewed = release.phase is Phase.PREVIEWING
     if not previewed and (release.serving_since is None or release.weight == 0):
         return
     live = add(release.live, live_fresh)
-    draft.update_release(candidate=add(release.candidate, fresh), live=live)
+    candidate = add(release.candidate, fresh)
+    draft.update_release(candidate=candidate, live=live)
     counted = draft.counted
     if counted is None or fresh.requests == 0:
         return
@@ -53,7 +55,8 @@ def count(draft: Draft) -> None:
     held = (draft.now - (release.serving_since or release.phase_since)).total_seconds()
     progress = 1.0 if release.phase is not Phase.CANARY else held / max(step.hold.seconds, 1e-9)
     blocks = evidence.blocks.get(release.revision, (fresh,))
-    tests = draft.judge(stage).observe(release.tests, blocks, live, recent, progress)
+    before = evidence.before.get(release.revision, ())
+    tests = draft.judge(stage).observe(release.tests, blocks, live, recent, progress, before, candidate)
     draft.update_release(tests=tests)
 
 

@@ -110,6 +110,8 @@ class Evidence:
     """Pods that Prometheus has series of, by revision; None where nobody knows."""
     shadows: Mapping[str, Mirrored] = field(default_factory=dict)
     """What joiners told, by the candidate's revision."""
+    before: Mapping[str, tuple[Counts, ...]] = field(default_factory=dict)
+    """What each pod of `blocks` answered in the last look that had requests; trouble may straddle two looks."""
 
 
 @dataclass(frozen=True)

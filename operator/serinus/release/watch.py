@@ -44,14 +44,17 @@ def watch(draft: Draft) -> None:
     fresh = evidence.counts.get(live.revision, Counts())
     if not evidence.available or fresh.requests == 0:
         return
-    known = _counted(draft, known, fresh, evidence.blocks.get(live.revision, (fresh,)), window)
+    blocks, before = evidence.blocks.get(live.revision, (fresh,)), evidence.before.get(live.revision, ())
+    known = _counted(draft, known, fresh, blocks, before, window)
     draft.update(watch=known)
     found = _verdict(draft, known)
     if warm and found is not None:
         _go_back(draft, known, found.reason, f"{found.message}; {_burn(draft, known, window)}", found.message)
 
 
-def _counted(draft: Draft, known: Watch, fresh: Counts, blocks: tuple[Counts, ...], window: float) -> Watch:
+def _counted(
+    draft: Draft, known: Watch, fresh: Counts, blocks: tuple[Counts, ...], before: tuple[Counts, ...], window: float
+) -> Watch:
     elapsed = _elapsed(known.since, draft.now)
     now = min(SLICES - 1, int(elapsed / window * SLICES))
     anew = now != known.slice
@@ -62,8 +65,8 @@ def _counted(draft: Draft, known: Watch, fresh: Counts, blocks: tuple[Counts, ..
             "slice": now,
             "counts": add(known.counts, fresh),
             "lately": fresh if anew else add(known.lately, fresh),
-            "tests": judge.observe(known.tests, blocks, Counts(), nobody, elapsed / window),
-            "tests_lately": judge.observe({} if anew else known.tests_lately, blocks, Counts(), nobody, part),
+            "tests": judge.observe(known.tests, blocks, Counts(), nobody, elapsed / window, before),
+            "tests_lately": judge.observe({} if anew else known.tests_lately, blocks, Counts(), nobody, part, before),
         }
     )
 

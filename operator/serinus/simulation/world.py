@@ -54,6 +54,7 @@ class World:
     _fresh: dict[tuple[str, int], Tally] = field(default_factory=dict)
     """By revision and pod: served, but not scraped yet."""
     _scraped: dict[tuple[str, int], Tally] = field(default_factory=dict)
+    _before: dict[tuple[str, int], Tally] = field(default_factory=dict)
     """Scraped, but in no decision yet."""
     _next_scrape: float = 0.0
     _bursting: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -94,11 +95,15 @@ class World:
             return Evidence(False, "Prometheus cannot be reached")
         blocks: dict[str, tuple[Counts, ...]] = {}
         totals: dict[str, Tally] = {}
-        for (name, _), tally in sorted(self._scraped.items()):
+        before: dict[str, tuple[Counts, ...]] = {}
+        for (name, pod), tally in sorted(self._scraped.items()):
             blocks[name] = (*blocks.get(name, ()), _counts(tally))
+            before[name] = (*before.get(name, ()), _counts(self._before.get((name, pod), [0, 0, 0])))
             totals[name] = _add(totals.get(name, [0, 0, 0]), tally)
+        self._before |= {place: tally for place, tally in self._scraped.items() if tally[0] > 0}
         self._scraped = {}
-        return Evidence(True, "", {name: _counts(each) for name, each in totals.items()}, blocks, self._rates())
+        counts = {name: _counts(each) for name, each in totals.items()}
+        return Evidence(True, "", counts, blocks, self._rates(), before=before)
 
     def serve(self, seconds: float) -> None:
         """Users send requests; the clock moves."""

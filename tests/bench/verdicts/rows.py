@@ -23,6 +23,12 @@ def day(seconds: float) -> float:
     return 0.6 + 0.4 * sin(2 * pi * seconds / DAY)
 
 
+STEPS = (19.0, 3.0, 1.0)
+"""5, 25 and 50 %."""
+FURTHER = (19.0, 1.0, 1 / 3)
+"""5, 50 and 75 %: at the last step the live revision is the one with few requests."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One candidate under one traffic."""
@@ -43,6 +49,8 @@ class Row:
     """Factor on traffic and shares by second."""
     good: bool = False
     """Rolling it back is a mistake."""
+    live_per_candidate: tuple[float, float, float] = STEPS
+    """Requests of the live revision per request of the candidate, at each step."""
 
     @property
     def name(self) -> str:
@@ -52,6 +60,7 @@ class Row:
         elif self.live is not None:
             what += f", live {100 * self.live:g}%"
         extra = "" if self.clumps == "none" else f", {self.clumps}"
+        extra += ", to 75%" if self.live_per_candidate is FURTHER else ""
         return f"{what}{extra}{', daily shape' if self.swing is day else ''}"
 
 
@@ -74,6 +83,8 @@ def rows() -> Iterator[Row]:
         for clumps in ALL:
             yield Row("good", rate, 0.015, 0.5, clumps, live=0.01, margin=0.005, good=True)
         yield Row("good", rate, 0.01, 0.5, "batch", live=0.01, margin=0.005, swing=day, good=True)
+        for clumps in ALL:
+            yield Row("good", rate, 0.011, 0.5, clumps, 0.01, 0.001, good=True, live_per_candidate=FURTHER)
     for limit, shares in ((ERRORS, (0.002, 0.005, 0.01, 0.05, 0.2)), (SLOW, (0.02, 0.05, 0.2, 1.0))):
         for share in shares:
             for rate in (1, 10, 100, 1000):

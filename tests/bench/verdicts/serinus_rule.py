@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.verdicts.rows import Row
-from bench.verdicts.streams import BATCH, TICK, Pods, pods_for
+from bench.verdicts.streams import TICK, Pods, pods_for
 from bench.verdicts.vector import Live, Tests
 from serinus.evidence.verdict import share_of_alpha
 
@@ -17,8 +17,6 @@ STAGES = 4
 """Three steps, and what follows the promotion."""
 HOLD = 300.0
 """Seconds of a step; detection is looked for in one that lasts longer."""
-LIVE_PER_CANDIDATE = (19.0, 3.0, 1.0)
-"""Requests of the live revision per request of the candidate at 5, 25 and 50 %."""
 
 
 def release(row: Row, runs: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -39,37 +37,28 @@ def step(
     threshold = asked / (ALPHA * share_of_alpha(stage, STAGES))
     when, alive = np.full(runs, np.inf), np.arange(runs)
     pods = Pods(row.rate, pods_for(row.rate), row.clumps, rng)
-    live_rate = row.rate * LIVE_PER_CANDIDATE[stage]
+    live_rate = row.rate * row.live_per_candidate[stage]
+    beside = Pods(live_rate, pods_for(live_rate), row.clumps, rng)
     tests, live = Tests(runs), live or Live.of(runs)
+    answered = np.zeros(runs)
     for tick in range(math.ceil(hold / TICK)):
         at = (tick + 1) * TICK
         swing = row.swing(tick * TICK + stage * hold)
         tests.invest(at / hold)
+        blocks = [pods.tick(pod, alive, row.share * swing, swing) for pod in range(pods.pods)]
+        answered += np.sum([requests for _, requests in blocks], axis=0)
         bound: float | NDArray[np.float64] = row.limit
         if row.live is not None:
-            live.add(*_live(row, live_rate * swing * TICK, row.live * swing, len(alive), rng))
-            bound = live.allowed(row.margin or row.limit, row.margin is not None)
-        for pod in range(pods.pods):
-            bad, requests = pods.tick(pod, alive, row.share * swing, swing)
-            tests.bet(bad, requests, bound)
+            live.add([beside.tick(pod, alive, row.live * swing, swing) for pod in range(beside.pods)])
+            bound = live.allowed(row.margin or row.limit, row.margin is not None, answered)
+        for pod, (bad, requests) in enumerate(blocks):
+            tests.bet(pod, bad, requests, bound)
         condemned = tests.evidence() >= threshold
         if condemned.any():
             when[alive[condemned]] = at
-            alive = alive[~condemned]
+            alive, answered = alive[~condemned], answered[~condemned]
             tests.keep(~condemned)
             live.keep(~condemned)
             if not len(alive):
                 break
     return when
-
-
-def _live(
-    row: Row, requests: float, share: float, runs: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    number = rng.poisson(requests, runs)
-    if row.clumps == "none":
-        return rng.binomial(number, share), number
-    of_a_pod = requests / pods_for(requests / TICK)
-    # A batch, or what one pod serves in a second.
-    together = max(1, round(min(BATCH, of_a_pod) if row.clumps == "batch" else of_a_pod / TICK))
-    return np.minimum(number, together * rng.poisson(number * share / together)), number

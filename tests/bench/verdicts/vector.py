@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serinus.evidence.sequential import ALTERNATIVES, HELD_BACK, LARGEST, MOST, alternatives, places, together
-from serinus.evidence.verdict import FADE, PER_LOOK
+from serinus.evidence.sequential import (
+    AGAIN,
+    ALTERNATIVES,
+    HELD_BACK,
+    LARGEST,
+    MOST,
+    Z99,
+    alternatives,
+    places,
+    together,
+)
+from serinus.evidence.verdict import FADE, LEAST_Z, PER_BLOCK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_Z99 = 2.3263478740408408
 _LAXEST = 0.5
 
 
@@ -26,6 +36,7 @@ class Tests:
     def __init__(self, runs: int) -> None:
         self.capital: Floats = np.zeros((runs, ALTERNATIVES))
         self.held_back = 1.0
+        self._was_bad: dict[int, NDArray[np.bool_]] = {}
 
     def invest(self, progress: float) -> None:
         """Brings the share that is held back to what the progress of the step allows."""
@@ -33,8 +44,11 @@ class Tests:
         self.capital += (self.held_back - held_back) / ALTERNATIVES
         self.held_back = held_back
 
-    def bet(self, bad: Ints, requests: Ints, p0: float | Floats) -> None:
-        """One block of each run. A block without requests changes nothing."""
+    def bet(self, pod: int, bad: Ints, requests: Ints, p0: float | Floats) -> None:
+        """One block of one pod of each run. A block without requests changes nothing."""
+        was_bad = self._was_bad.get(pod, np.zeros(len(bad), bool))
+        self._was_bad[pod] = np.where(requests > 0, bad > 0, was_bad)
+        most = np.where(was_bad, AGAIN, MOST)[:, None]
         if isinstance(p0, float):
             spared = _spared(p0, int(requests.max(initial=0)))[requests]
             gain = np.divide(bad, requests, out=np.full(len(bad), p0), where=requests > 0) / p0
@@ -42,7 +56,7 @@ class Tests:
             loss = (np.log1p(-_rates(p0)) - np.log1p(-p0)[:, None]) / np.array(together())
             spared = np.exp(requests[:, None] * loss)
             gain = np.divide(bad, requests, out=p0.copy(), where=requests > 0) / p0
-        self.capital *= np.minimum(MOST, spared + (1 - spared) * gain[:, None])
+        self.capital *= np.minimum(most, spared + (1 - spared) * gain[:, None])
 
     def evidence(self) -> Floats:
         """The whole capital of each run."""
@@ -50,6 +64,7 @@ class Tests:
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         self.capital = self.capital[rows]
+        self._was_bad = {pod: bad[rows] for pod, bad in self._was_bad.items()}
 
 
 @lru_cache(maxsize=64)
@@ -70,12 +85,12 @@ def _rates(p0: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-(base[:, None] + excess))))
 
 
-def upper(bad: Floats, requests: Floats) -> Floats:
-    """Upper end of the 99 % Wilson interval; 1 where there are no requests."""
+def upper(bad: Floats, requests: Floats, z: float | Floats = Z99) -> Floats:
+    """Upper end of the Wilson interval; 1 where there are no requests."""
     n = np.maximum(requests, 1e-12)
     rate = bad / n
-    spread = _Z99 * np.sqrt(np.maximum(0.0, rate * (1 - rate) / n + _Z99**2 / (4 * n * n)))
-    bound = (rate + _Z99**2 / (2 * n) + spread) / (1 + _Z99**2 / n)
+    spread = z * np.sqrt(np.maximum(0.0, rate * (1 - rate) / n + z**2 / (4 * n * n)))
+    bound = (rate + z**2 / (2 * n) + spread) / (1 + z**2 / n)
     return np.asarray(np.where(requests > 0, np.minimum(1.0, bound), 1.0))
 
 
@@ -95,13 +110,16 @@ class Live:
     def of(cls, runs: int) -> Live:
         return cls(*(np.zeros(runs) for _ in range(7)))
 
-    def add(self, bad: Ints, requests: Ints) -> None:
+    def add(self, by_pod: Sequence[tuple[Ints, Ints]]) -> None:
+        """One look: bad requests and requests of each pod."""
+        for bad, requests in by_pod:
+            self.looks += requests > 0
+            self.squared += bad.astype(np.float64) ** 2
+        bad, requests = (np.sum([each[i] for each in by_pod], axis=0) for i in (0, 1))
         some = requests > 0
         self.bad += bad
         self.requests += requests
-        self.looks += some
         self.counted += bad
-        self.squared += bad.astype(np.float64) ** 2
         self.recent_bad = np.where(some, np.round(FADE * self.recent_bad + bad, 3), self.recent_bad)
         self.recent = np.where(some, np.round(FADE * self.recent + requests, 3), self.recent)
 
@@ -119,16 +137,17 @@ class Live:
         self.recent_bad, self.recent = self.recent_bad[rows], self.recent[rows]
         self.looks, self.counted, self.squared = self.looks[rows], self.counted[rows], self.squared[rows]
 
-    def allowed(self, limit: float, versus_live: bool) -> Floats:
-        """The share each candidate is held to."""
+    def allowed(self, limit: float, versus_live: bool, candidate: Floats) -> Floats:
+        """The share each candidate is held to, which has answered so many requests."""
         lately = upper(self.recent_bad, self.recent)
         least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
         if versus_live:
             some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
             clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
-            clumps = np.maximum(clumps, self.requests / (PER_LOOK * looks))
-            bound = upper(self.bad / clumps, self.requests / clumps)
-            raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps))
+            clumps = np.maximum(clumps, self.requests / (PER_BLOCK * looks))
+            z = np.maximum(LEAST_Z, 5.3 - 3.7 * np.sqrt(self.requests / np.maximum(1e-9, candidate)))
+            bound = upper(self.bad / clumps, self.requests / clumps, z)
+            raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps, z))
             bound = np.where(least > bound, raised, bound) + limit
         else:
             rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)

@@ -101,3 +101,23 @@ def test_book_hands_out_each_request_once() -> None:
 
 def test_increase_never_goes_below_zero() -> None:
     assert increase({"r": Counts(requests=1)}, {"r": Counts(requests=5)}) == {"r": Counts()}
+
+
+def test_a_block_comes_with_what_its_pod_answered_in_the_look_before() -> None:
+    book = Book()
+
+    def look(time: float, **requests: float) -> tuple[tuple[Counts, ...], tuple[Counts, ...]]:
+        book.take(snapshot(time, **requests))
+        evidence, mark = book.read(OWNER)
+        assert book.read(OWNER)[0] == evidence
+        book.settle(OWNER, mark)
+        return evidence.blocks.get("rev1", ()), evidence.before.get("rev1", ())
+
+    none, five, three = Counts(), Counts(requests=5), Counts(requests=3)
+    look(0, a=100)
+    assert look(2, a=105) == ((five,), (none,))
+    assert look(4, a=105, b=3) == ((three,), (none,))
+    # A look without requests tells nothing: the one before it is still the last that does.
+    assert look(6, a=108, b=8) == ((three, five), (five, three))
+    book.forget(OWNER)
+    assert book.read(OWNER)[0].before == {"rev1": (none, none)}

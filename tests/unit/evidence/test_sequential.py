@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serinus.evidence.sequential import (
+    AGAIN,
     ALTERNATIVES,
     MOST,
     alternatives,
@@ -101,6 +102,15 @@ def test_one_request_at_a_time_is_the_likelihood_ratio() -> None:
     for before, after, rate, number in bets:
         if number == 1:
             assert math.exp(after - before) == pytest.approx(rate / p0, rel=1e-4)
+
+
+@given(st.integers(0, 100), st.integers(1, 100), st.sampled_from([0.001, 0.01, 0.3]))
+def test_after_a_bad_block_the_next_counts_for_less_and_never_for_more(bad: int, requests: int, p0: float) -> None:
+    bad = min(bad, requests)
+    first, again = bet(WHOLE, bad, requests, p0), bet(WHOLE, bad, requests, p0, AGAIN)
+    for before, free, held in zip(WHOLE, first, again, strict=True):
+        assert held == min(free, held)
+        assert math.exp(held - before) <= AGAIN + 1e-9
 
 
 def test_one_block_never_condemns() -> None:

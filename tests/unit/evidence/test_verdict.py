@@ -12,7 +12,17 @@ from serinus.api.analysis import WorseThanLive
 from serinus.api.shown import Capital, Counts, Recent
 from serinus.api.spec import Slo
 from serinus.api.units import Duration, Percent
-from serinus.evidence.verdict import Finding, SequentialJudge, Verdict, fade, questions, share_of_alpha
+from serinus.evidence.verdict import (
+    LEAST_Z,
+    Finding,
+    SequentialJudge,
+    Verdict,
+    allowed,
+    fade,
+    questions,
+    share_of_alpha,
+    width,
+)
 
 SLO = Slo(p99=Duration("50ms"), error_rate=Percent("0.1%"))
 WORSE = WorseThanLive(error_rate=Percent("1%"), slow_requests=Percent("0.2%"))
@@ -109,6 +119,63 @@ def test_a_sudden_incident_that_hits_both_is_not_held_against_the_candidate() ->
         candidate = Counts(requests=candidate.requests + 20, errors=candidate.errors + 2 * block.errors)
         found = judge.judge(tests, candidate, live, recent, 100)
         assert found.finding is not Finding.FAIL, f"after {look} looks: {found.message}"
+
+
+FIRST = SequentialJudge(questions(SLO), 0.004)
+"""The first of several stages."""
+
+
+def finding(looks: list[tuple[Counts, ...]]) -> Finding:
+    """After these looks at the same pods, early in a step."""
+    tests: dict[str, Capital] = {}
+    known = tuple(Counts() for _ in looks[0])
+    for number, blocks in enumerate(looks, 1):
+        tests = FIRST.observe(tests, blocks, Counts(), Recent(), number / 150, known)
+        known = blocks
+    return FIRST.judge(tests, Counts(requests=20), Counts(), Recent(), 1).finding
+
+
+@pytest.mark.parametrize("field", ["errors", "slow"])
+def test_two_pods_that_fail_altogether_condemn_in_one_look(field: str) -> None:
+    block = Counts(requests=10).model_copy(update={field: 10})
+    assert finding([(block, block)]) is Finding.FAIL
+    assert finding([(block, Counts(requests=10))]) is Finding.PASS
+    assert finding([(block,)]) is Finding.PASS
+
+
+@pytest.mark.parametrize("first", [1, 3, 5, 7, 9])
+def test_trouble_of_one_pod_that_straddles_two_looks_does_not_condemn(first: int) -> None:
+    quiet = Counts(requests=10)
+    straddles = [(Counts(requests=10, errors=n), quiet) for n in (first, 10 - first)]
+    assert finding([(quiet, quiet), *straddles]) is Finding.PASS
+
+
+def test_a_look_without_a_known_one_before_counts_in_full() -> None:
+    """As after a restart: what the pods did meanwhile was never counted."""
+    block = Counts(requests=20, errors=5)
+    fresh = FIRST.observe({}, (block,), Counts(), Recent(), 0.1)
+    assert fresh == FIRST.observe({}, (block,), Counts(), Recent(), 0.1, (Counts(requests=20),))
+    assert fresh != FIRST.observe({}, (block,), Counts(), Recent(), 0.1, (block,))
+
+
+def test_the_live_revisions_clumps_are_told_by_pod() -> None:
+    whole = Counts(requests=40, errors=5)
+    pods = (Counts(requests=20, errors=5), Counts(requests=20), Counts())
+    assert fade(Recent(), whole, pods).spread.model_dump() == {
+        "looks": 2, "errors": 5, "errors_squared": 25, "slow": 0, "slow_squared": 0
+    }  # fmt: skip
+    assert fade(Recent(), whole).spread.looks == 1
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_the_fewer_requests_the_live_revision_has_the_wider_its_bound(candidate: int, live: int) -> None:
+    assert width(candidate, live) >= width(candidate, live + 1) >= LEAST_Z
+    assert width(0, live) == LEAST_Z
+    assert width(candidate, 19 * candidate) == LEAST_Z
+    counts, recent = Counts(requests=live, errors=live // 100), Recent()
+    against = questions(SLO, WORSE)[2]
+    alone, _ = allowed(against, counts, recent)
+    assert alone <= allowed(against, counts, recent, Counts(requests=candidate))[0]
 
 
 @given(st.integers(1, 25))

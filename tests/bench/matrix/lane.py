@@ -28,6 +28,8 @@ SOON = 10.0
 """Seconds after which a disturbance strikes candidates that have no users yet."""
 CALM = 60.0
 """Seconds in which users of the live version must be answered before a cell begins."""
+LATELY = 2.0
+"""Seconds without a failure that are calm."""
 AFTER = 3.0
 """Seconds of load after the end, in which late failures would show."""
 Object = dict[str, Any]
@@ -110,15 +112,15 @@ class Lane:
             self._good = (CANDIDATES[cell.candidate], name)
             if not self._restored(self._status()):
                 outcome, reason = "NotLive", "it was promoted, and something else is live"
-        return judged(cell, name, outcome, reason, _since_answered(found), began, ended)
+        return judged(cell, name, outcome, reason, since_answered(found, began - LATELY), began, ended)
 
     def _answered(self, load: Load) -> None:
-        """Users have been answered without a failure for two seconds: a machine that is overloaded shows nothing."""
+        """Users have been answered for `LATELY` without a failure: a machine that is overloaded shows nothing."""
         reader, known, until = Reader(load.out), list[Record](), time.monotonic() + CALM
         while True:
             known += reader.poll()
-            lately = [record for record in known if record.at > time.time() - 2]
-            if len(lately) > self._rate / 2 and not any(record.failed for record in lately):
+            lately = [record for record in known if record.at > time.time() - LATELY]
+            if len(lately) > self._rate * LATELY / 4 and not any(record.failed for record in lately):
                 return
             if time.monotonic() > until:
                 raise LaneError(f"users are not answered well after {CALM:.0f} s, and no release is under way")
@@ -226,10 +228,11 @@ class Lane:
         return over or bool((status.get("release") or {}).get("weight"))
 
 
-def _since_answered(found: list[list[Record]]) -> list[Record]:
-    """All requests, each crowd's from its first that was answered: a preview has no address before its step."""
+def since_answered(found: list[list[Record]], began: float) -> list[Record]:
+    """All requests from `began` on, each crowd's from its first that was answered: a preview has no address before its
+    step. A crowd that was never answered counts in full."""
     kept: list[Record] = []
     for records in found:
-        first = next((number for number, record in enumerate(records) if not record.failed), 0)
-        kept += records[first:]
+        first = min((record.at for record in records if not record.failed), default=began)
+        kept += [record for record in records if record.at >= max(first, began)]
     return sorted(kept, key=lambda record: record.at)

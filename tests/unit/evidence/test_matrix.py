@@ -10,6 +10,7 @@ import pytest
 
 from bench.matrix.batches import HEAVY, batch
 from bench.matrix.cells import CANDIDATES, CAUGHT, DISTURBANCES, SHARED, Cell, cells, judged, kept
+from bench.matrix.lane import since_answered
 from bench.matrix.picture import PROMOTED, STOPPED, UNKNOWN, WRONG, colour, draw
 from bench.matrix.report import result, table
 from bench.matrix.strategies import STRATEGIES, plan
@@ -150,6 +151,14 @@ def test_whose_failures(candidate: str, records: list[Record], own: int, others:
     cell = Cell("Canary", candidate, "nothing")
     found = judged(cell, "bad", "RolledBack", "", records, 0.0, 10.0)
     assert (found.own, found.others) == (own, others)
+
+
+def test_each_crowd_counts_from_its_first_answer_and_not_from_before_the_cell() -> None:
+    users = [record(1, "", 404), record(2, "v1"), record(3, "", 404), record(6, "v1"), record(7, "", 503)]
+    testers = [record(6, "", 404), record(8, "bad"), record(9, "", 503)]
+    nobody = [record(4, "", 503), record(6, "", 503)]
+    found = since_answered([users, testers, nobody], 5.0)
+    assert [(each.at, each.code) for each in found] == [(6, 200), (6, 503), (7, 503), (8, 200), (9, 503)]
 
 
 def test_a_cell_is_kept_by_its_end_and_by_others_failures() -> None:

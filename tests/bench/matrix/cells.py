@@ -66,6 +66,8 @@ class Outcome:
     """Failed requests of everybody else: there must be none."""
     examples: list[str]
     """A few of the latter."""
+    load: float = 0.0
+    """The machine's load average at the end: far above its cores, users fail for want of a processor."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,8 @@ class Lane:
             self._good = (CANDIDATES[cell.candidate], name)
             if not self._restored(self._status()):
                 outcome, reason = "NotLive", "it was promoted, and something else is live"
-        return judged(cell, name, outcome, reason, since_answered(found, began - LATELY), began, ended)
+        judgement = judged(cell, name, outcome, reason, since_answered(found, began - LATELY), began, ended)
+        return replace(judgement, load=os.getloadavg()[0])
 
     def _answered(self, load: Load) -> None:
         """Users have been answered for `LATELY` without a failure: a machine that is overloaded shows nothing."""

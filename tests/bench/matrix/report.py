@@ -36,5 +36,6 @@ def result(found: Mapping[str, Outcome]) -> str:
         "requests": sum(one.requests for _, one in known),
         "failed_by_candidates": sum(one.own for _, one in known),
         "failed_otherwise": sum(one.others for _, one in known),
+        "worst_load": max((round(one.load) for _, one in known), default=0),
     }
     return "RESULT " + " ".join(f"{name}={value}" for name, value in values.items())

@@ -125,7 +125,8 @@ class Run:
             progress = f"{word} {self._noted}/{self._total}, {left:.0f} min left"
             told = f"{found.outcome} {found.reason}, {found.seconds:.0f} s, {found.requests} requests"
             print(
-                f"  {progress}: {cell.key}: {told}, {found.own} of its own and {found.others} others failed",
+                f"  {progress}: {cell.key}: {told}, {found.own} of its own and {found.others} others failed; "
+                f"load {found.load:.0f}",
                 *(f"       {example}" for example in found.examples),
                 sep="\n",
                 flush=True,

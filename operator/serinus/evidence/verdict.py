@@ -24,7 +24,8 @@ PER_BLOCK = 25
 LEAST_Z = 1.645
 """Standard errors between the live revision's share and the bound that a candidate with fewer requests is held to."""
 _STRICTEST = 1e-6
-_LAXEST = 0.5
+LAXEST = 0.9
+"""The largest share that a candidate is held to: nearly all, where the live revision fails altogether."""
 _NOTHING = Counts()
 _FIRST = 0.4
 """Share of alpha for the first stage: that is where a broken candidate shows itself, and soon matters most."""
@@ -138,6 +139,7 @@ class SequentialJudge:
         progress: float = 1.0,
         before: Sequence[Counts] = (),
         candidate: Counts = _NOTHING,
+        fresh: Counts = _NOTHING,
     ) -> dict[str, Capital]:
         """The tests after another look.
 
@@ -149,13 +151,14 @@ class SequentialJudge:
             progress: how much of the stage's time is over, 0 to 1.
             before: what the pods of `blocks` answered in the look before, in the same order; nothing where unknown.
             candidate: its requests over the same stage, for the width of the live revision's bound.
+            fresh: the live revision's requests in this look alone.
         """
         after = {}
         for question in self.questions:
             known = tests.get(question.name, Capital())
             held_back = min(known.held_back, HELD_BACK * (1 - min(1.0, max(0.0, progress))))
             capital = invest(known.invested or start(), known.held_back - held_back)
-            bound, _ = allowed(question, live, recent, candidate)
+            bound, _ = allowed(question, live, recent, candidate, fresh)
             for block, earlier in zip_longest(blocks, before[: len(blocks)], fillvalue=_NOTHING):
                 bad = min(getattr(block, question.field), block.requests)
                 most = AGAIN if getattr(earlier, question.field) > 0 else MOST
@@ -192,9 +195,12 @@ class SequentialJudge:
         return Verdict(Finding.FAIL, question.reason, text)
 
 
-def allowed(question: Question, live: Counts, recent: Recent, candidate: Counts = _NOTHING) -> tuple[float, str]:
+def allowed(
+    question: Question, live: Counts, recent: Recent, candidate: Counts = _NOTHING, fresh: Counts = _NOTHING
+) -> tuple[float, str]:
     """The share a candidate is held to, and how to say where it comes from."""
     bad, lately = min(getattr(live, question.field), live.requests), getattr(recent, question.field)
+    now = min(getattr(fresh, question.field), fresh.requests)
     if question.versus_live:
         # Requests that are bad together tell as much as one does, and a few looks may have missed every clump.
         spread = recent.spread
@@ -204,6 +210,8 @@ def allowed(question: Question, live: Counts, recent: Recent, candidate: Counts 
         bound = upper_bound(bad / size, live.requests / size, z)
         if _surely_above(lately, recent.requests, bound):
             bound = max(bound, upper_bound(lately / size, recent.requests / size, z))
+        if _surely_above(now, fresh.requests, bound):
+            bound = max(bound, upper_bound(now, fresh.requests))
         margin = Percent.of(question.limit)
         return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
     limit = bound = _clipped(question.limit)
@@ -211,6 +219,8 @@ def allowed(question: Question, live: Counts, recent: Recent, candidate: Counts 
         bound = max(limit, upper_bound(bad, live.requests))
     if _surely_above(lately, recent.requests, limit):
         bound = max(bound, upper_bound(lately, recent.requests))
+    if _surely_above(now, fresh.requests, bound):
+        bound = max(bound, upper_bound(now, fresh.requests))
     if bound > limit:
         return _clipped(bound), " (the live revision misses the SLO too)"
     return limit, " by the SLO"
@@ -222,7 +232,7 @@ def _surely_above(bad: float, requests: float, limit: float) -> bool:
 
 
 def _clipped(share: float) -> float:
-    return round(min(max(share, _STRICTEST), _LAXEST), 9)
+    return round(min(max(share, _STRICTEST), LAXEST), 9)
 
 
 def _share(bad: int, counts: Counts) -> str:

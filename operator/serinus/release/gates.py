@@ -56,7 +56,8 @@ def count(draft: Draft) -> None:
     progress = 1.0 if release.phase is not Phase.CANARY else held / max(step.hold.seconds, 1e-9)
     blocks = evidence.blocks.get(release.revision, (fresh,))
     before = evidence.before.get(release.revision, ())
-    tests = draft.judge(stage).observe(release.tests, blocks, live, recent, progress, before, candidate)
+    judge = draft.judge(stage)
+    tests = judge.observe(release.tests, blocks, live, recent, progress, before, candidate, live_fresh)
     draft.update_release(tests=tests)
 
 

@@ -21,11 +21,10 @@ from serinus.evidence.sequential import (
     places,
     together,
 )
-from serinus.evidence.verdict import FADE, LEAST_Z, PER_BLOCK
+from serinus.evidence.verdict import FADE, LAXEST, LEAST_Z, PER_BLOCK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_LAXEST = 0.5
 
 
 class Tests:
@@ -105,10 +104,12 @@ class Live:
     looks: Floats
     counted: Floats
     squared: Floats
+    fresh_bad: Floats
+    fresh: Floats
 
     @classmethod
     def of(cls, runs: int) -> Live:
-        return cls(*(np.zeros(runs) for _ in range(7)))
+        return cls(*(np.zeros(runs) for _ in range(9)))
 
     def add(self, by_pod: Sequence[tuple[Ints, Ints]]) -> None:
         """One look: bad requests and requests of each pod."""
@@ -117,6 +118,7 @@ class Live:
             self.squared += bad.astype(np.float64) ** 2
         bad, requests = (np.sum([each[i] for each in by_pod], axis=0) for i in (0, 1))
         some = requests > 0
+        self.fresh_bad, self.fresh = bad.astype(np.float64), requests.astype(np.float64)
         self.bad += bad
         self.requests += requests
         self.counted += bad
@@ -136,11 +138,14 @@ class Live:
         self.bad, self.requests = self.bad[rows], self.requests[rows]
         self.recent_bad, self.recent = self.recent_bad[rows], self.recent[rows]
         self.looks, self.counted, self.squared = self.looks[rows], self.counted[rows], self.squared[rows]
+        self.fresh_bad, self.fresh = self.fresh_bad[rows], self.fresh[rows]
 
     def allowed(self, limit: float, versus_live: bool, candidate: Floats) -> Floats:
         """The share each candidate is held to, which has answered so many requests."""
         lately = upper(self.recent_bad, self.recent)
         least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
+        now = upper(self.fresh_bad, self.fresh)
+        least_now = np.where(self.fresh > 0, 1 - upper(self.fresh - self.fresh_bad, self.fresh), 0.0)
         if versus_live:
             some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
             clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
@@ -148,9 +153,11 @@ class Live:
             z = np.maximum(LEAST_Z, 5.3 - 3.7 * np.sqrt(self.requests / np.maximum(1e-9, candidate)))
             bound = upper(self.bad / clumps, self.requests / clumps, z)
             raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps, z))
-            bound = np.where(least > bound, raised, bound) + limit
+            bound = np.where(least > bound, raised, bound)
+            bound = np.where(least_now > bound, np.maximum(bound, now), bound) + limit
         else:
             rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
             bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)
             bound = np.where(least > limit, np.maximum(bound, lately), bound)
-        return np.asarray(np.round(np.clip(bound, 1e-6, _LAXEST), 9))
+            bound = np.where(least_now > bound, np.maximum(bound, now), bound)
+        return np.asarray(np.round(np.clip(bound, 1e-6, LAXEST), 9))

@@ -50,7 +50,7 @@ def test_numpy_and_product_agree(limit: float, live_share: float, versus_live: b
             mine = [Counts(requests=int(m[run]), errors=int(bad[run])) for bad, m in blocks]
             total = Counts(requests=int(answered[run]))
             states[run] = judge.observe(
-                states[run], mine, lives[run], recents[run], progress, before[run], candidate=total
+                states[run], mine, lives[run], recents[run], progress, before[run], total, fresh
             )
             # Pods without requests keep what they did before.
             before[run] = [new if new.requests else old for new, old in zip(mine, before[run], strict=True)]

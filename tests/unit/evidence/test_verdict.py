@@ -167,6 +167,25 @@ def test_the_live_revisions_clumps_are_told_by_pod() -> None:
     assert fade(Recent(), whole).spread.looks == 1
 
 
+@pytest.mark.parametrize("pods", [2, 3, 10])
+@pytest.mark.parametrize("share", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize("each", [10, 100])
+def test_an_incident_of_two_looks_that_hits_all_pods_of_both_is_not_held_against_the_candidate(
+    pods: int, share: float, each: int
+) -> None:
+    tests: dict[str, Capital] = {}
+    live, recent, before = Counts(), Recent(), (Counts(),) * pods
+    for look in range(40):
+        hit = share if look in (30, 31) else 0.0
+        blocks = (Counts(requests=each, errors=round(hit * each)),) * pods
+        fresh = Counts(requests=19 * pods * each, errors=round(19 * pods * each * hit))
+        live = Counts(requests=live.requests + fresh.requests, errors=live.errors + fresh.errors)
+        recent = fade(recent, fresh)
+        tests = FIRST.observe(tests, blocks, live, recent, look / 150, before, fresh=fresh)
+        before = blocks
+        assert FIRST.judge(tests, Counts(requests=100), live, recent, 1).finding is Finding.PASS, look
+
+
 @given(st.integers(1, 10**6), st.integers(0, 10**6))
 def test_the_fewer_requests_the_live_revision_has_the_wider_its_bound(candidate: int, live: int) -> None:
     assert width(candidate, live) >= width(candidate, live + 1) >= LEAST_Z

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from serinus.api.base import ApiModel
 from serinus.api.cel import Cel
-from serinus.api.matching import Match
+from serinus.api.segments import Audience
 from serinus.api.units import Duration, Limits, Percent
 
 Query = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -56,7 +56,7 @@ class Experiment(ApiModel):
 
     share: Annotated[int, Field(ge=1, le=99)] = 50
     """Percent of the users who take part that the candidate serves."""
-    users: Match | None = None
+    users: Audience | None = None
     """Who takes part; everybody else gets the live version. Default: all users."""
     metric: BusinessMetric
     """What is compared."""

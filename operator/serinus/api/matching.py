@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -61,7 +61,7 @@ class Match(ApiModel):
     """All of these headers."""
     cookie: CookieMatch | None = None
     """And this cookie."""
-    rules = (
+    rules: ClassVar[tuple[Cel, ...]] = (
         Cel(
             "has(self.cookie) || (has(self.headers) && size(self.headers) > 0)",
             "write headers, cookie or both: a match of nothing would take everybody",

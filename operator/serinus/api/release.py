@@ -39,6 +39,7 @@ _NO_EXPERIMENT = (
     "AB decides by a business metric: write steps with an experiment (metric, baseline, minimumEffect), "
     "or strategy: Canary"
 )
+_OTHER_DIGITS = "experiment.users.hash and release.sticky.header read the same header: write the same digits for both"
 _SAME_SIGN = "experiment.users names the header or cookie of release.sticky: choose another for one of them"
 _BETWEEN_1S_AND_1W = (
     Limits(Duration, ">=", "1s", "write 1s or more, for example 10m"),
@@ -136,6 +137,15 @@ class Release(ApiModel):
             field_path=".steps",
         ),
         Cel(
+            "!has(self.sticky) || !has(self.sticky.header) || !has(self.steps) || self.steps.all(s, !has(s.experiment)"
+            " || !has(s.experiment.users) || !has(s.experiment.users.hash) || !has(s.experiment.users.hash.header)"
+            " || s.experiment.users.hash.header.lowerAscii() != self.sticky.header.name.lowerAscii()"
+            " || (s.experiment.users.hash.?digits.orValue('Hex') == 'Hex')"
+            " == (self.sticky.header.?digits.orValue('Decimal') == 'Hex'))",
+            _OTHER_DIGITS,
+            field_path=".steps",
+        ),
+        Cel(
             "!has(self.sticky) || self.?strategy.orValue('Canary') != 'BlueGreen'",
             "BlueGreen moves all users at once: remove sticky, or choose a strategy with weights",
             field_path=".sticky",
@@ -177,6 +187,9 @@ class Release(ApiModel):
                 or (sign.cookie and users.cookie and users.cookie.name == sign.cookie.name)
             ):
                 raise PydanticCustomError("steps", _SAME_SIGN)
+            by, same = users.hash, sign.header if sign else None
+            if by and same and by.header.lower() == same.name.lower() and by.digits is not same.digits:
+                raise PydanticCustomError("steps", _OTHER_DIGITS)
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 
 from serinus.api.matching import CookieMatch, Match
+from serinus.api.segments import Audience
 from serinus.objects.context import Object
+from serinus.objects.segments import expression
 
 ANY = ".+"
 
@@ -20,7 +22,15 @@ def header_matches(
     match: Match | None, cookies: Sequence[tuple[str, str]] = (), headers: Sequence[tuple[str, str]] = ()
 ) -> list[Object]:
     """`match`, and cookies and headers with values as expressions, as HTTPRoute header matches."""
-    found: list[Object] = [{"type": "RegularExpression", "name": name, "value": value} for name, value in headers]
+    segment = match.hash if isinstance(match, Audience) else None
+    signs = list(headers)
+    if segment is not None:
+        # A route may name a header once only, and the first of two would win.
+        same = [sign for sign in signs if sign[0].lower() == segment.header.lower()]
+        signs = [(segment.header, expression(segment, same[0][1] if same else None))] + [
+            sign for sign in signs if sign not in same
+        ]
+    found: list[Object] = [{"type": "RegularExpression", "name": name, "value": value} for name, value in signs]
     for header in match.headers if match else ():
         if header.value is None:
             found.append({"type": "RegularExpression", "name": header.name, "value": ANY})

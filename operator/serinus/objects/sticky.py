@@ -9,8 +9,10 @@ from __future__ import annotations
 from itertools import groupby
 
 from serinus.api.matching import Match
+from serinus.api.segments import Audience
 from serinus.objects.context import Object
 from serinus.objects.matches import ANY, escape, header_matches, value_of
+from serinus.objects.segments import expression, fits
 from serinus.release.sticky import ByCookie, ByHeader, Split
 
 Sign = tuple[str, str]
@@ -47,6 +49,15 @@ def both(pinned: Match, some: Match, split: Split | None) -> list[Object] | None
         if other is None or other.value is None:
             headers[header.name.lower()] = header
     sign = [(split.name, ANY)] if isinstance(split, ByHeader) and split.name.lower() not in headers else []
+    segment = some.hash if isinstance(some, Audience) else None
+    if segment is not None:
+        same = headers.get(segment.header.lower())
+        if same is None or same.value is None:
+            headers.pop(segment.header.lower(), None)
+            others = [each for each in sign if each[0].lower() != segment.header.lower()]
+            sign = [(segment.header, expression(segment)), *others]
+        elif not fits(segment, same.value):
+            return None
     cookie = [(some.cookie.name, value_of(some.cookie))] if some.cookie and some.cookie != pinned.cookie else []
     union = pinned.model_copy(update={"headers": list(headers.values())})
     return header_matches(union, cookies=cookie, headers=sign)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from serinus.api.shown import Counts, MetricStatus
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.status import ModelDeploymentStatus, Moment, ReleaseRecord
 from serinus.api.units import Duration, Percent
-from serinus.cli import history, nested
+from serinus.cli import figures, history, nested
 from serinus.cli.charts import Band, chart
 from serinus.cli.picture import Picture
 from serinus.cli.view import parse
@@ -90,7 +90,7 @@ def _releases(
     older = []
     for record, stored in zip(status.history, raw.get("history", []), strict=True):
         if record.timeline:
-            told.append(_ended(picture, record, stored))
+            told.append(_ended(picture, spec, record, stored))
         else:
             older.append(
                 {
@@ -111,6 +111,7 @@ def _under_way(
     counts = (("candidate", release.candidate), ("live, over the same time", release.live))
     return {
         **_told(picture, release.revision, live, list(release.timeline), picture.now, raw),
+        "extras": extras(raw, figures.pictures(spec, release.shadow, release.experiment)),
         "version": version,
         "outcome": str(release.phase),
         "instead_of": live,
@@ -125,9 +126,10 @@ def _under_way(
     }
 
 
-def _ended(picture: Picture, record: ReleaseRecord, raw: dict[str, Any]) -> dict[str, Any]:
+def _ended(picture: Picture, spec: ModelDeploymentSpec, record: ReleaseRecord, raw: dict[str, Any]) -> dict[str, Any]:
     return {
         **_told(picture, record.revision, record.instead_of, list(record.timeline), record.finished_at, raw),
+        "extras": extras(raw, figures.pictures(spec, record.shadow, record.experiment)),
         "version": record.version,
         "outcome": str(record.outcome),
         "instead_of": record.instead_of if record.instead_of != record.version else None,
@@ -182,14 +184,13 @@ def _told(
         ],
         "diff": _diff(picture, revision, live),
         "by": history.author(raw.get("by")),
-        "extras": extras(raw),
     }
 
 
-def extras(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """Parts of a release as it is stored that have no picture of their own, such as the result of a smoke test."""
+def extras(raw: dict[str, Any], drawn: Mapping[str, Markup] | None = None) -> list[dict[str, Any]]:
+    """Parts of a release as it is stored, such as the result of a smoke test, and the pictures of those with one."""
     return [
-        {"title": nested.words(key), "html": nested.html(value)}
+        {"title": nested.words(key), "html": nested.html(value), "picture": (drawn or {}).get(key, Markup())}
         for key, value in raw.items()
         if key not in _SHOWN and value not in (None, {}, [])
     ]

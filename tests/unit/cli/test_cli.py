@@ -31,7 +31,7 @@ def picture(world: World) -> Picture:
             obj["status"] = {"readyReplicas": 0 if revision in world.unready else world.ready.get(revision, 0)}
     owner = {
         "metadata": {"name": NAME, "namespace": "shop", "generation": world.generation, "uid": "uid"},
-        "spec": world.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "spec": world.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
         "status": world.status.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     events = tuple(

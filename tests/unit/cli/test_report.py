@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from selenium.webdriver.common.by import By
 
 from cluster.errors import ClusterError
 from serinus.api.status import ModelDeploymentStatus, Moment
-from serinus.cli import nested, report
+from serinus.cli import figures, nested, report
 from serinus.cli.charts import chart
 from serinus.release import timeline
 from support.browser import chromium
 from unit.cli.test_cli import picture
+from unit.release.test_composed import EXPERIMENT as TRIED
+from unit.release.test_composed import Watched
 from unit.release.world import START, World, releasing, settled, spec, stored, with_live
 
 TAIL = {"name": "tail", "figure": "P99", "unit": "s", "max": 0.2, "interval": "4s", "dryRun": True}
@@ -158,5 +164,92 @@ def test_a_browser_shows_it(tmp_path: Path, dark: bool) -> None:
             assert colour == ("rgb(15, 19, 24)" if dark else "rgb(255, 255, 255)")
             paper = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
             assert paper["data"].startswith("JVBER"), "a PDF"
+    except ClusterError as error:
+        pytest.skip(f"no browser: {error}")
+
+
+def tried() -> World:
+    """v2 came through a shadow and is in an experiment."""
+    steps = [
+        {"shadow": {"percent": 20, "duration": "6s", "minPairs": 20, "maxLatencyRatio": 2}},
+        {"experiment": {**TRIED, "onSuccess": "Recommend"}},
+    ]
+    calm = with_live(release={"steps": [{"weight": 50}]})
+    world = Watched(**{each.name: getattr(calm, each.name) for each in dataclasses.fields(World)})
+    world.figures |= {"latency_ratio": 1.3}
+    world.apply(spec("v2", release={"steps": steps}))
+    world.run(lambda w: w.status.release is not None and w.status.release.reason == "ExperimentEnded")
+    return world
+
+
+def drawn(page: str) -> list[ElementTree.Element]:
+    """The pictures of steps' figures, as XML."""
+    found = re.findall(r'<svg class="chart figures".*?</svg>', page, re.DOTALL)
+    return [ElementTree.fromstring(each) for each in found]
+
+
+def test_a_shadow_and_an_experiment_have_pictures() -> None:
+    page = report.html(picture(tried()))
+    by = {(each.get("aria-label") or "").split()[0]: each for each in drawn(page)}
+    shadow, arms, evidence = by["What"], by["Share"], by["Evidence"]
+    labels = [each.text for each in shadow.iter("text")]
+    for label in ("disagreement", "candidate failed", "PSI of the scores", "p95 by live's p95", "limit"):
+        assert label in labels
+    assert [each.text for each in arms.iter("text")][0::2][:2] == ["live", "candidate"]
+    (limit,) = evidence.iter("line")
+    better = next(each for each in evidence.iter("rect") if each.get("class") in ("k0", "over"))
+    assert better.get("class") == "over", "it was sure"
+    assert float(better.get("x", 0)) + float(better.get("width", 0)) >= float(limit.get("x1", 0))
+
+
+@settings(deadline=None)
+@given(value=st.floats(0, 10), limit=st.none() | st.floats(0.0001, 10))
+def test_a_bar_passes_the_line_just_when_its_figure_passes_the_limit(value: float, limit: float | None) -> None:
+    made = ElementTree.fromstring(figures.bars("x", [figures.Gauge("a", value, limit, "b")]))
+    _, bar = made.iter("rect")
+    right = float(bar.get("x", 0)) + float(bar.get("width", 0))
+    assert right <= figures.WIDTH - 130
+    lines = list(made.iter("line"))
+    assert len(lines) == (limit is not None)
+    if limit is not None:
+        over = value > limit
+        assert (bar.get("class") == "over") == over
+        assert right >= float(lines[0].get("x1", 0)) - 0.2 if over else right <= float(lines[0].get("x1", 0)) + 0.2
+
+
+@settings(deadline=None)
+@given(trials=st.integers(1, 10**6), data=st.data())
+def test_an_interval_holds_its_share(trials: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, trials))
+    low, high = figures.interval(successes, trials)
+    assert 0 <= low <= successes / trials + 1e-12
+    assert successes / trials - 1e-12 <= high <= 1
+
+
+def test_an_interval_as_others_compute_it() -> None:
+    """R: prop.test(15, 50, correct = FALSE)."""
+    low, high = figures.interval(15, 50)
+    assert (round(low, 4), round(high, 4)) == (0.1910, 0.4375)
+
+
+def test_a_browser_shows_pictures_of_steps(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report.html(picture(tried())), encoding="utf-8")
+    assert not re.search(r"""(src|href)=|url\(|@import""", page.read_text()), "nothing is loaded from elsewhere"
+    try:
+        with chromium(tmp_path / "profile", "--window-size=1000,1400") as browser:
+            browser.get(page.as_uri())
+            assert browser.get_log("browser") == [], "the browser's own complaints"
+            found = browser.find_elements(By.CSS_SELECTOR, "svg.figures")
+            assert len(found) == 3
+            for each in found:
+                assert each.size["width"] > 300
+                inside = "return [...arguments[0].querySelectorAll('text,rect,circle,path')].every(e => {"
+                inside += "const b = e.getBoundingClientRect(), s = arguments[0].getBoundingClientRect();"
+                inside += "return b.left >= s.left - 1 && b.right <= s.right + 1 && b.bottom <= s.bottom + 1})"
+                assert browser.execute_script(inside, each), "nothing is cut off"
+            over = browser.find_element(By.CSS_SELECTOR, "svg.figures rect.over")
+            fill = browser.execute_script("return getComputedStyle(arguments[0]).fill", over)
+            assert fill == "rgb(194, 29, 38)"
     except ClusterError as error:
         pytest.skip(f"no browser: {error}")

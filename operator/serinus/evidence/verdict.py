@@ -210,8 +210,8 @@ def allowed(
         bound = upper_bound(bad / size, live.requests / size, z)
         if _surely_above(lately, recent.requests, bound):
             bound = max(bound, upper_bound(lately / size, recent.requests / size, z))
-        if _surely_above(now, fresh.requests, bound):
-            bound = max(bound, upper_bound(now, fresh.requests))
+        if _surely_above(now / size, fresh.requests / size, bound):
+            bound = max(bound, upper_bound(now / size, fresh.requests / size))
         margin = Percent.of(question.limit)
         return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
     limit = bound = _clipped(question.limit)

@@ -144,8 +144,6 @@ class Live:
         """The share each candidate is held to, which has answered so many requests."""
         lately = upper(self.recent_bad, self.recent)
         least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
-        now = upper(self.fresh_bad, self.fresh)
-        least_now = np.where(self.fresh > 0, 1 - upper(self.fresh - self.fresh_bad, self.fresh), 0.0)
         if versus_live:
             some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
             clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
@@ -154,10 +152,16 @@ class Live:
             bound = upper(self.bad / clumps, self.requests / clumps, z)
             raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps, z))
             bound = np.where(least > bound, raised, bound)
-            bound = np.where(least_now > bound, np.maximum(bound, now), bound) + limit
+            bound = self._raised(bound, clumps) + limit
         else:
             rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
             bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)
             bound = np.where(least > limit, np.maximum(bound, lately), bound)
-            bound = np.where(least_now > bound, np.maximum(bound, now), bound)
+            bound = self._raised(bound, np.ones_like(bound))
         return np.asarray(np.round(np.clip(bound, 1e-6, LAXEST), 9))
+
+    def _raised(self, bound: Floats, clumps: Floats) -> Floats:
+        """The bound, or what the last look alone shows where that is surely above it."""
+        bad, requests = self.fresh_bad / clumps, self.fresh / clumps
+        least = np.where(requests > 0, 1 - upper(requests - bad, requests), 0.0)
+        return np.asarray(np.where(least > bound, np.maximum(bound, upper(bad, requests)), bound))

@@ -17,7 +17,7 @@ from serinus.evidence.twosample import log_evidence
 from serinus.release.shadow import limit_of
 
 WIDTH, ROW = 760, 30
-_LEFT, _RIGHT, _TOP = 190, 130, 10
+_LEFT, _RIGHT, _TOP = 180, 160, 10
 _LIMIT_AT = 0.6
 """Where along a bar its limit stands."""
 _Z = 1.959964
@@ -76,7 +76,9 @@ def shadow_gauges(spec: ModelDeploymentSpec, shadow: Shadow | None, known: Shado
     for field, name in _FIGURES.items():
         value: float | None = getattr(known, field)
         if value is not None:
-            gauges.append(Gauge(name, value, limit_of(shadow, field) if shadow else None, f"{value:.3g}"))
+            limit = limit_of(shadow, field) if shadow else None
+            shown = f"{value:.3g}" + (f", limit {limit:g}" if limit is not None else "")
+            gauges.append(Gauge(name, value, limit, shown))
     return gauges
 
 
@@ -154,7 +156,7 @@ def whiskers(title: str, arms: Sequence[tuple[str, Arm]]) -> Markup:
 
 
 def _share(name: str, value: float, limit: float | None) -> Gauge:
-    return Gauge(name, value, limit, _percent(value))
+    return Gauge(name, value, limit, _percent(value) + (f", limit {_percent(limit)}" if limit is not None else ""))
 
 
 def _percent(share: float) -> str:

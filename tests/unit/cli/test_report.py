@@ -193,7 +193,7 @@ def test_a_shadow_and_an_experiment_have_pictures() -> None:
     by = {(each.get("aria-label") or "").split()[0]: each for each in drawn(page)}
     shadow, arms, evidence = by["What"], by["Share"], by["Evidence"]
     labels = [each.text for each in shadow.iter("text")]
-    for label in ("disagreement", "candidate failed", "PSI of the scores", "p95 by live's p95", "limit"):
+    for label in ("disagreement", "candidate failed", "PSI of the scores", "p95 by live's p95", "0.01, limit 0.25"):
         assert label in labels
     assert [each.text for each in arms.iter("text")][0::2][:2] == ["live", "candidate"]
     (limit,) = evidence.iter("line")
@@ -208,7 +208,7 @@ def test_a_bar_passes_the_line_just_when_its_figure_passes_the_limit(value: floa
     made = ElementTree.fromstring(figures.bars("x", [figures.Gauge("a", value, limit, "b")]))
     _, bar = made.iter("rect")
     right = float(bar.get("x", 0)) + float(bar.get("width", 0))
-    assert right <= figures.WIDTH - 130
+    assert right <= figures.WIDTH - 160
     lines = list(made.iter("line"))
     assert len(lines) == (limit is not None)
     if limit is not None:

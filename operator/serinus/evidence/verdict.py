@@ -21,7 +21,7 @@ FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
 PER_BLOCK = 25
 """Most requests that one look at one pod of the live revision counts for, when its bound is computed."""
-LEAST_Z = 1.645
+LEAST_Z = 2.326
 """Standard errors between the live revision's share and the bound that a candidate with fewer requests is held to."""
 _STRICTEST = 1e-6
 LAXEST = 0.9

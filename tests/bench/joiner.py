@@ -142,7 +142,9 @@ async def measure(rate: int, seconds: float, percent: int) -> int:
     print(f"tap: {(live.seconds + candidate.seconds) / told * 1e6:.1f} us of processor a prediction told")
     print(f"unpaired: {found['unpaired']}")
     good = found["pairs"] == mirrored and not any(lost.values()) and cpu / found["pairs"] < 1e-3
-    print(f"RESULT joiner {'ok' if good else 'FAILED'} pairs/s on one core: {found['pairs'] / cpu:.0f} (wanted: 1000)")
+    print(
+        f"RESULT ok={int(good)} pairs={pairs} pairs_per_core_second={pairs / cpu:.0f} wanted=1000 peak_mib={peak:.0f}"
+    )
     return 0 if good else 1
 
 

@@ -135,8 +135,10 @@ async def users(port: int, rate: float, seconds: float) -> tuple[list[float], in
     return sorted(latencies), failed
 
 
-def through_envoy(folder: Path, live: int, candidate: int, percent: int, rate: float, seconds: float) -> int:
-    """One run; prints what users saw. How many of them failed."""
+def through_envoy(
+    folder: Path, live: int, candidate: int, percent: int, rate: float, seconds: float
+) -> tuple[int, float]:
+    """One run; prints what users saw. How many of them failed, and their p99 in ms."""
     port = free_port()
     config = folder / f"envoy-{percent}.json"
     config.write_text(json.dumps(envoy_config(port, live, candidate, percent)))
@@ -154,7 +156,7 @@ def through_envoy(folder: Path, live: int, candidate: int, percent: int, rate: f
             envoy.terminate()
     p50, p99 = (latencies[int(len(latencies) * q)] for q in (0.5, 0.99))
     print(f"mirrored {percent:3}%: {len(latencies)} requests, {failed} failed, p50 {p50:.2f} ms, p99 {p99:.2f} ms")
-    return failed
+    return failed, p99
 
 
 def report(port: int) -> Config:
@@ -178,14 +180,17 @@ def main() -> int:
             processes.append(live)
             candidate, candidate_port, candidate_tap = server(model, "b")
             processes.append(candidate)
-            failed = through_envoy(folder, live_port, candidate_port, 0, options.rate, options.seconds)
+            failed, alone = through_envoy(folder, live_port, candidate_port, 0, options.rate, options.seconds)
             pods = f"127.0.0.1:{live_tap},127.0.0.1:{candidate_tap}"
             joiner, first = spawn(["join"], SERINUS_JOIN_LIVE="a", SERINUS_JOIN_CANDIDATE="b", SERINUS_JOIN_PODS=pods)
             processes.append(joiner)
             port = int(first["metrics_port"])
             while set(report(port)["pods"].values()) != {1}:
                 time.sleep(0.1)
-            failed += through_envoy(folder, live_port, candidate_port, options.percent, options.rate, options.seconds)
+            more, mirrored = through_envoy(
+                folder, live_port, candidate_port, options.percent, options.rate, options.seconds
+            )
+            failed += more
             with urlopen(f"http://127.0.0.1:{candidate_tap}/metrics", timeout=10) as answer:
                 lines = answer.read().decode().splitlines()
             copies = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(COPIES))
@@ -199,7 +204,8 @@ def main() -> int:
     told = {key: found[key] for key in ("pairs", "outcomes", "unpaired", "psi", "ks", "latencyRatio")}
     print(json.dumps(told))
     good = failed == 0 and copies > 0 and found["pairs"] == copies and found["outcomes"]["agreed"] == found["pairs"]
-    print(f"RESULT mirror {'ok' if good else 'FAILED'} {found['pairs']} of {copies:.0f} copies joined, {failed} failed")
+    figures = f"joined={found['pairs']} copies={copies:.0f} failed={failed}"
+    print(f"RESULT ok={int(good)} {figures} p99_ms_without={alone:.2f} p99_ms_with={mirrored:.2f}")
     return 0 if good else 1
 
 

@@ -7,7 +7,6 @@ archive in the cache, if there is one. Ends with a RESULT line.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
@@ -133,7 +132,7 @@ def main() -> None:
     print(f"idle             {result['rss']:.1f} MiB RSS, {result['pss']:.1f} MiB PSS")
     for name, milliseconds in imports():
         print(f"import           {milliseconds:4.0f} ms of processor time  {name}")
-    print("RESULT " + json.dumps({"image": size, **result}))
+    print("RESULT", *(f"{name}={value}" for name, value in {"image": size, **result}.items()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from kubernetes.aio import client as k8s
 from kubernetes.aio import config
 
 from serinus.api import GROUP
+from serinus.cli.freezing import config_map
 from serinus.cli.picture import CliError, Picture
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, WATCHED, WHO_AM_I
@@ -97,9 +98,7 @@ class Cluster:
             if stored is not None:
                 await self._api.delete({"kind": "ConfigMap", **stored}, unchanged=True, dry_run=dry_run)
         elif stored is None:
-            meta = {"name": freeze.CONFIG_MAP, "namespace": namespace}
-            made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-            await self._api.create(CONFIG_MAP, namespace, made, dry_run=dry_run)
+            await self._api.create(CONFIG_MAP, namespace, config_map(namespace, data), dry_run=dry_run)
         else:
             await self._api.replace(CONFIG_MAP, {**stored, "data": data}, dry_run=dry_run)
 

@@ -13,6 +13,7 @@ from serinus.api.shadow import Shadow
 from serinus.api.shown import Arm, ExperimentStatus, ShadowStatus
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.api.units import Percent
+from serinus.evidence.sequential import upper_bound
 from serinus.evidence.twosample import log_evidence
 from serinus.release.shadow import limit_of
 
@@ -92,10 +93,7 @@ def evidence_gauges(experiment: Experiment, known: ExperimentStatus) -> list[Gau
 
 def interval(successes: int, trials: int) -> tuple[float, float]:
     """Wilson's score interval of a share, 95 %, for one look (Wilson 1927)."""
-    share, extra = successes / trials, _Z * _Z / trials
-    middle = (share + extra / 2) / (1 + extra)
-    half = _Z * math.sqrt(share * (1 - share) / trials + extra / (4 * trials)) / (1 + extra)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return 1.0 - upper_bound(trials - successes, trials, _Z), upper_bound(successes, trials, _Z)
 
 
 def bars(title: str, gauges: Sequence[Gauge]) -> Markup:

@@ -11,14 +11,14 @@ import re
 
 from serinus.api.segments import HashSegment
 from serinus.api.sticky import Digits
+from serinus.objects.digits import any_digit, either_case, second_digits
 
-_DIGITS = {Digits.DECIMAL: "0123456789", Digits.HEX: "0123456789abcdef"}
-_ANY = {Digits.DECIMAL: "[0-9]", Digits.HEX: "[0-9a-fA-F]"}
+_BASES = {Digits.DECIMAL: 10, Digits.HEX: 16}
 
 
 def values(segment: HashSegment) -> range:
     """Values of the two digits that belong to it; segments that touch share none and leave none out."""
-    count = len(_DIGITS[segment.digits]) ** 2
+    count = _BASES[segment.digits] ** 2
     return range(count * segment.start // 100, count * (segment.start + segment.percent) // 100)
 
 
@@ -28,7 +28,7 @@ def expression(segment: HashSegment, sign: str | None = None) -> str:
     Args:
         sign: an expression for the same header that looks at the last two digits; a route names a header once only.
     """
-    last = f"{_ANY[segment.digits]}{{2}}"
+    last = f"{any_digit(_BASES[segment.digits])}{{2}}"
     if sign is not None and sign.startswith("^.*"):
         last = sign.removeprefix("^.*").removesuffix("$")
     return f"^.*({_pairs(segment)}){last}$"
@@ -41,16 +41,7 @@ def fits(segment: HashSegment, value: str) -> bool:
 
 def _pairs(segment: HashSegment) -> str:
     """An expression for the two digits, in at most three alternatives: a range has two ends and a middle."""
-    digits = _DIGITS[segment.digits]
-    seconds: dict[str, str] = {}
-    for value in values(segment):
-        first = digits[value // len(digits)]
-        seconds[first] = seconds.get(first, "") + digits[value % len(digits)]
     firsts: dict[str, str] = {}
-    for first, allowed in seconds.items():
+    for first, allowed in second_digits(values(segment), _BASES[segment.digits]).items():
         firsts[allowed] = firsts.get(allowed, "") + first
-    return "|".join(f"{_class(first)}{_class(allowed)}" for allowed, first in firsts.items())
-
-
-def _class(digits: str) -> str:
-    return f"[{digits}{''.join(digit.upper() for digit in digits if digit.isalpha())}]"
+    return "|".join(f"[{either_case(first)}][{either_case(allowed)}]" for allowed, first in firsts.items())

@@ -11,20 +11,19 @@ from itertools import groupby
 from serinus.api.matching import Match
 from serinus.api.segments import Audience
 from serinus.objects.context import Object
+from serinus.objects.digits import any_digit, either_case, second_digits
 from serinus.objects.matches import ANY, escape, header_matches, value_of
 from serinus.objects.segments import expression, fits
 from serinus.release.sticky import ByCookie, ByHeader, Split
 
 Sign = tuple[str, str]
 """A header or cookie and the expression for its value."""
-_DIGITS = "0123456789abcdef"
 
 
 def recognised(split: Split) -> list[tuple[str, Sign, bool]]:
     """Rules for users who carry a sign: revision, the sign, and whether it is a cookie. The first match wins."""
     if isinstance(split, ByHeader):
-        any_digit = "[0-9]" if split.base == 10 else "[0-9a-fA-F]"
-        rules = [(split.live, (split.name, f"^.*{any_digit}{{2}}$"), False)]
+        rules = [(split.live, (split.name, f"^.*{any_digit(split.base)}{{2}}$"), False)]
         if split.chosen:
             rules.insert(0, (split.candidate, (split.name, f"^.*({endings(split)})$"), False))
         return rules
@@ -65,16 +64,13 @@ def both(pinned: Match, some: Match, split: Split | None) -> list[Object] | None
 
 def endings(split: ByHeader) -> str:
     """An expression for the two digits that go to the candidate, as short as ten or sixteen alternatives."""
-    digits = _DIGITS[: split.base]
-    seconds: dict[str, list[str]] = {}
-    for value in sorted(split.chosen):
-        seconds.setdefault(digits[value // split.base], []).append(digits[value % split.base])
-    return "|".join(f"{_class([first])}{_class(second)}" for first, second in seconds.items())
+    seconds = second_digits(sorted(split.chosen), split.base)
+    return "|".join(f"{_class(first)}{_class(second)}" for first, second in seconds.items())
 
 
-def _class(digits: list[str]) -> str:
-    both = [*digits, *(digit.upper() for digit in digits if digit.isalpha())]
-    return both[0] if len(both) == 1 else f"[{''.join(both)}]"
+def _class(digits: str) -> str:
+    both = either_case(digits)
+    return both if len(both) == 1 else f"[{both}]"
 
 
 def _gives(split: ByCookie, value: str, path: str) -> Object:

@@ -19,7 +19,6 @@ from serinus_runtime import logs
 from serinus_runtime.http import Exchange
 from serinus_runtime.ingress.door import Door
 from serinus_runtime.ingress.keys import CONTROL
-from serinus_runtime.state import Refusal
 
 PATH = b"/v2/repository/models/"
 LOAD, UNLOAD = "load", "unload"
@@ -86,7 +85,7 @@ class Control:
         """`answer` is called once, perhaps before this returns. `parameters` are the names of those that were given."""
         refused = self._refusal(headers)
         if refused is not None:
-            answer(Outcome(refused.status, refused.message, refused.headers))
+            answer(refused)
         elif model != self._name:
             answer(Outcome(404, f"model {model[:200]!r} is not served here; this server has {self._name!r}"))
         elif unknown := sorted(set(parameters) - _ALLOWED[verb]):
@@ -97,11 +96,11 @@ class Control:
         else:
             self._queue(verb, answer)
 
-    def _refusal(self, headers: Mapping[bytes, bytes]) -> Refusal | None:
+    def _refusal(self, headers: Mapping[bytes, bytes]) -> Outcome | None:
         if not self._door.asks_for_keys:
-            return Refusal("forbidden", 403, _NO_KEYS)
+            return Outcome(403, _NO_KEYS)
         refused = self._door.may(headers, CONTROL)
-        return None if refused is None else Refusal(refused.reason, refused.status, refused.message, refused.headers)
+        return None if refused is None else Outcome(refused.status, refused.message, refused.headers)
 
     def _queue(self, verb: str, answer: Answer) -> None:
         if not self._waiting or self._waiting[-1].verb != verb:

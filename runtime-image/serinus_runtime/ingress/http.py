@@ -54,7 +54,7 @@ class HttpIngress:
         told = self.door.admit(headers, address_of(exchange), exchange.received)
         if isinstance(told, Refused):
             ticket.client = told.client
-            return Refusal(told.reason, told.status, told.message, told.headers)
+            return _refusal(told)
         ticket.client, ticket.lines, ticket.bucket = told.client, ticket.lines + told.headers, told.bucket
         ticket.priority, ticket.deadline, ticket.best = told.priority, told.deadline, told.best
         return None
@@ -64,7 +64,7 @@ class HttpIngress:
         told = self.door.admit(exchange.headers, address_of(exchange), exchange.received, CONTROL)
         if isinstance(told, Refused):
             ticket.client = told.client
-            return Refusal(told.reason, told.status, told.message, told.headers)
+            return _refusal(told)
         ticket.client, ticket.lines, ticket.deadline = told.client, told.headers, told.deadline
         return None
 
@@ -91,4 +91,8 @@ class HttpIngress:
         if group in self._open:
             return None
         refused = self.door.may(exchange.headers, "metrics" if group == "metrics" else "read")
-        return None if refused is None else Refusal(refused.reason, refused.status, refused.message, refused.headers)
+        return None if refused is None else _refusal(refused)
+
+
+def _refusal(refused: Refused) -> Refusal:
+    return Refusal(refused.reason, refused.status, refused.message, refused.headers)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,9 @@ def test_an_unloaded_model_is_told_everywhere_and_costs_no_restart(live: Live, p
     assert sum_of_a_row(live) == (200, 6.0)
 
 
-def test_what_was_under_way_is_answered_before_the_model_goes(place: Path, keys: Path) -> None:
+@contextmanager
+def unloading(place: Path, keys: Path) -> Iterator[tuple[Live, GateEngine, Later, Later]]:
+    """A server without answers, as a first request keeps its unload waiting: it, its engine, both calls."""
     engine = GateEngine()
     engine.gate.clear()
     with Live(gated(engine), model_dir=place, api_keys_file=keys, model_control="explicit") as live:
@@ -186,6 +189,11 @@ def test_what_was_under_way_is_answered_before_the_model_goes(place: Path, keys:
         assert engine.started.acquire(timeout=WAIT)
         unload = Later(lambda: ask(live, UNLOAD))
         until(lambda: sum_of_a_row(live)[0] == 404)
+        yield live, engine, first, unload
+
+
+def test_what_was_under_way_is_answered_before_the_model_goes(place: Path, keys: Path) -> None:
+    with unloading(place, keys) as (live, engine, first, unload):
         _, _, index = request(live.port, "POST", "/v2/repository/index", b"", SHOP)
         assert json.loads(index)[0]["state"] == "UNLOADING"
         assert unload.waits
@@ -216,13 +224,7 @@ def test_loads_at_once_share_one_and_an_unload_behind_them_has_the_last_word(liv
 
 
 def test_a_load_that_is_asked_for_during_an_unload_comes_after_it(place: Path, keys: Path) -> None:
-    engine = GateEngine()
-    engine.gate.clear()
-    with Live(gated(engine), model_dir=place, api_keys_file=keys, model_control="explicit") as live:
-        first = Later(lambda: sum_of_a_row(live))
-        assert engine.started.acquire(timeout=WAIT)
-        unload = Later(lambda: ask(live, UNLOAD))
-        until(lambda: sum_of_a_row(live)[0] == 404)
+    with unloading(place, keys) as (live, engine, first, unload):
         load = Later(lambda: ask(live, LOAD))
         control = live.server.state.control
         until(lambda: control is not None and control._waiting)

@@ -389,6 +389,7 @@ class Batcher:
     def _send_inline(self, batch: list[Ticket], rows: int) -> float:
         if len(batch) > self._enough:
             self._skips, self._next_skips = 0, 1
+        self._costs.begins_inline(rows)
         started = self._scheduler.now()
         self._run_batch(batch)
         finished = self._scheduler.now()

@@ -375,12 +375,13 @@ def test_callers_of_inline_batches_may_submit_again() -> None:
 
 
 def test_estimates_follow_what_is_seen_and_survive_a_bad_moment() -> None:
-    costs = Costs({1: 0.0001, 2: 0.0002, 4: 0.0003})
+    costs = Costs({1: 0.0001, 2: 0.0002, 4: 0.0003}, usage=lambda: (0, 0.0))
     assert costs.inline(3)
     assert not costs.inline(5)
     costs.ran_inline(4, 5.0)
     assert costs.inline(4)
     for _ in range(100):
+        costs.begins_inline(4)
         costs.ran_inline(4, 0.002)
     assert not costs.inline(4)
     for _ in range(200):

@@ -53,7 +53,7 @@ compiled compiled-core:
 		SERINUS_RUNTIME_BUILD=$$built $(STAGE) $@ $(PYTHON_ENV) -m pytest -q $(COMPILED_TESTS)
 
 # What every request goes through; the package is made for the image anyway.
-compiled-core: COMPILED_TESTS := $(patsubst %,tests/unit/runtime/test_%.py,inference batching binary http process grpc_messages)
+compiled-core: COMPILED_TESTS := $(patsubst %,tests/unit/runtime/test_%.py,inference batching binary http process grpc_messages proxy proxy_tunnel)
 
 torch:
 	@$(STAGE) torch $(PYTHON_ENV) -m pytest -q tests/pytorch

@@ -10,30 +10,11 @@ from typing import Any, Protocol, cast
 import httptools
 
 from serinus_runtime import logs
+from serinus_runtime.proxy.problems import Problem
 
 _NEVER = float("inf")
 MAX_HEAD_BYTES = 64 << 10
 """Heads of the engine's answers that are larger than this are not believed."""
-
-
-class Problem(Exception):
-    """The engine did not answer, or not to the end. `answered`: some of the answer had come."""
-
-    def __init__(self, message: str, *, answered: bool = False, timeout: bool = False) -> None:
-        super().__init__(message)
-        self.answered = answered
-        self.timeout = timeout
-
-
-async def connect(made: asyncio.BaseProtocol, host: str, port: int, seconds: float) -> None:
-    """A new connection to the engine for `made`. Raises Problem."""
-    try:
-        async with asyncio.timeout(seconds):
-            await asyncio.get_running_loop().create_connection(lambda: made, host, port)
-    except TimeoutError:
-        raise Problem("the engine does not take connections in time", timeout=True) from None
-    except OSError as error:
-        raise Problem(f"the engine cannot be reached: {error.strerror or error}") from None
 
 
 class Receiver(Protocol):
@@ -58,9 +39,9 @@ class Receiver(Protocol):
         """There will be no answer, or no end of it."""
 
 
-class Upstream(asyncio.Protocol):
-    """A connection that carries one request at a time. `on_free` is called when it can take the next, `on_lost` once
-    when it cannot any more."""
+class Upstream:
+    """A connection that carries one request at a time: an asyncio.Protocol in all but name, since compiled classes have
+    compiled bases only. `on_free` is called when it can take the next, `on_lost` once when it cannot any more."""
 
     def __init__(self, on_free: Callable[[Upstream], None], on_lost: Callable[[Upstream], None]) -> None:
         self._on_free = on_free

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from serinus_runtime.proxy.pool import FullError
+from serinus_runtime.proxy.problems import FullError
 
 
 class Waiting:

@@ -8,11 +8,10 @@ from serinus_runtime.grpc.call import Call
 from serinus_runtime.grpc.port import literal
 from serinus_runtime.http import Exchange
 from serinus_runtime.proxy import guarded
-from serinus_runtime.proxy.client import Problem
 from serinus_runtime.proxy.gate import Waiting
 from serinus_runtime.proxy.grpcdesk import GrpcDesk
 from serinus_runtime.proxy.h2link import HELD_BYTES, Fields, Lane, Link
-from serinus_runtime.proxy.pool import FullError
+from serinus_runtime.proxy.problems import FullError, Problem
 from serinus_runtime.proxy.record import Passed
 from serinus_runtime.tickets import Ticket
 from serinus_runtime.tracing import Trace, trace_id

@@ -7,9 +7,9 @@ import time
 
 import msgspec
 
-from serinus_runtime.proxy.client import Problem
 from serinus_runtime.proxy.headers import request_head
 from serinus_runtime.proxy.pool import Pool
+from serinus_runtime.proxy.problems import Problem
 
 USUAL_PATHS = ("/v2/health/ready", "/health", "/healthz", "/readyz", "/ping")
 """Tried one after the other where nothing else is said: Triton, MLServer; vLLM, TGI; habits; TorchServe, SageMaker."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from serinus_runtime.proxy.client import connect
 from serinus_runtime.proxy.h2link import Link
+from serinus_runtime.proxy.problems import connect
 
 
 class Links:

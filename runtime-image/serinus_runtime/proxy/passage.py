@@ -14,10 +14,10 @@ from serinus_runtime.ingress.deadlines import timeout_of
 from serinus_runtime.problems import InvalidRequestError
 from serinus_runtime.proxy import guarded, openai
 from serinus_runtime.proxy.account import GONE, Account
-from serinus_runtime.proxy.client import Problem, Upstream
+from serinus_runtime.proxy.client import Upstream
 from serinus_runtime.proxy.desk import Desk
 from serinus_runtime.proxy.headers import answer_lines, request_head
-from serinus_runtime.proxy.pool import FullError
+from serinus_runtime.proxy.problems import FullError, Problem
 from serinus_runtime.proxy.tunnel import End
 from serinus_runtime.tickets import Ticket
 

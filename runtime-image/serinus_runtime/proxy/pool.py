@@ -5,16 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from typing import cast
 
-from serinus_runtime.proxy.client import Problem, Upstream, connect
-
-
-class FullError(Exception):
-    """As much waits as may; try again in `retry_after` seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__("the queue is full")
-        self.retry_after = retry_after
+from serinus_runtime.proxy.client import Upstream
+from serinus_runtime.proxy.problems import FullError, Problem, connect
 
 
 class Turn:
@@ -179,7 +173,7 @@ class Pool:
     async def open(self) -> Upstream:
         """A new connection. Raises Problem."""
         upstream = Upstream(self._free, self._lost)
-        await connect(upstream, self._host, self._port, self._connect_seconds)
+        await connect(cast(asyncio.BaseProtocol, upstream), self._host, self._port, self._connect_seconds)
         self._all.add(upstream)
         self.connected += 1
         upstream.idle_since = time.monotonic()

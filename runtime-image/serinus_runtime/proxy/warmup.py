@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from serinus_runtime.durations import parse_duration
-from serinus_runtime.proxy.client import Problem
 from serinus_runtime.proxy.health import ask
 from serinus_runtime.proxy.pool import Pool
+from serinus_runtime.proxy.problems import Problem
 
 FILE = "warmup.json"
 _MOST = 1000

@@ -2,7 +2,8 @@
 
     python -m bench.runtime.proxy        [BENCH_SECONDS=3] [BENCH_ROUNDS=2]
 
-The engine answers at once with 110 bytes of JSON and shares a core with the load; the front has the other core.
+The engine answers at once with 110 bytes of JSON and shares a core with the load; the front has the other core, and is
+compiled as it is in the image.
 `cpu` is the front's CPU per request in microseconds. Everything stays on this machine, and ends by itself.
 """
 
@@ -22,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.runtime import load
-from bench.runtime.servers import ROOT, free_port
+from bench.runtime.servers import free_port
+from cluster import wheel
 
 _PARTS = Path(__file__).parent / "proxy_parts.py"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -75,7 +77,7 @@ def main() -> int:
     found: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     python = sys.executable
     front = {
-        "PYTHONPATH": str(ROOT / "runtime-image"),
+        "PYTHONPATH": str(wheel.unpacked()),
         "SERINUS_ENGINE": "proxy",
         "SERINUS_PROXY_URL": f"http://127.0.0.1:{engine_port}",
         "SERINUS_HOST": "127.0.0.1",

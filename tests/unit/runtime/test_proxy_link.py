@@ -13,7 +13,7 @@ from serinus_runtime.grpc import frames
 from serinus_runtime.grpc.port import literal
 from serinus_runtime.proxy.gate import Gate, Waiting
 from serinus_runtime.proxy.h2link import Fields, Link
-from serinus_runtime.proxy.pool import FullError
+from serinus_runtime.proxy.problems import FullError
 
 _ANSWER = b"\x88" + literal(b"content-type", b"application/grpc")
 _TRAILERS = literal(b"grpc-status", b"0")

@@ -142,6 +142,7 @@ class Extras:
             keys=self.door.asks_for_keys,
             open_paths=config.open_paths,
             jobs=config.async_mode,
+            control=config.model_control != "off",
         )
 
     @property

@@ -22,6 +22,8 @@ _REFUSALS = {
     "503": "Loading, or going away; ask another replica",
     "504": "Waited longer than the queue timeout",
 }
+_STANDINGS = ("live", "ready", "modelReady", "status")
+"""Operations that tell the same thing with 503 as with 200."""
 
 
 def openapi(name: str, version: str, signature: Signature, about: About, *, rows: bool) -> Schema:
@@ -55,12 +57,14 @@ def openapi(name: str, version: str, signature: Signature, about: About, *, rows
         (f"/v2/models/{name}/stats", "stats", "Counts and times"),
         (f"/v1/models/{name}", "status", "State, as TF Serving tells it"),
     ):
-        refused = {"503": _refusal(_REFUSALS["503"])}
+        away = _refusal(_REFUSALS["503"])
+        if operation in _STANDINGS:
+            away = _json_body("The same, of a server or model that is not", {"type": "object"})
         paths[path] = {
             "get": {
                 "operationId": operation,
                 "summary": summary,
-                "responses": {"200": _json_body(summary, {"type": "object"}), **refused},
+                "responses": {"200": _json_body(summary, {"type": "object"}), "503": away},
             }
         }
     return {

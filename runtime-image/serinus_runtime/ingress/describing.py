@@ -1,8 +1,10 @@
-"""What the door and the jobs add to the OpenAPI document."""
+"""What the door, the jobs and the control of the model add to the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from serinus_runtime.ingress.describingcontrol import describe_control
 
 Schema = dict[str, Any]
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -14,8 +16,10 @@ _TIMEOUT = " X-Request-Timeout says how long the client waits: seconds, or with 
 _REFUSED = {"401": "No key, or one that is not known", "403": "The key is not good for this"}
 
 
-def describe(document: Schema, model: str, *, keys: bool, open_paths: frozenset[str], jobs: bool) -> Schema:
-    """`document` with headers, and, where they are on, keys and jobs."""
+def describe(
+    document: Schema, model: str, *, keys: bool, open_paths: frozenset[str], jobs: bool, control: bool
+) -> Schema:
+    """`document` with headers, and, where they are on, keys, jobs, loading and unloading."""
     paths: Schema = document["paths"]
     headers = [{"name": name, "in": "header", "description": text, "schema": schema} for name, text, schema in _HEADERS]
     asked = [path for path, operations in paths.items() if "post" in operations]
@@ -27,6 +31,8 @@ def describe(document: Schema, model: str, *, keys: bool, open_paths: frozenset[
         infer = paths[f"/v2/models/{model}/infer"]["post"]
         paths[f"/v2/models/{model}/async"] = {"post": _submit(infer)}
         paths["/v2/requests/{id}"] = _job()
+    if control:
+        describe_control(document, model)
     if keys:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

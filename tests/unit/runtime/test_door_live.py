@@ -205,6 +205,23 @@ def test_the_document_tells_of_keys_jobs_and_headers(keys: Path) -> None:
     assert "/v2/requests/{id}" not in document["paths"]
 
 
+def test_the_document_tells_of_loading_and_unloading_where_it_is_on(keys: Path) -> None:
+    with Live(gated(GateEngine()), api_keys_file=keys, model_control="explicit", async_mode=True) as live:
+        document = json.loads(request(live.port, "GET", "/openapi.json")[2])
+    validate(document)
+    paths = document["paths"]
+    for verb in ("load", "unload"):
+        asked = paths[f"/v2/repository/models/model/{verb}"]["post"]
+        assert asked["security"] == [{"bearer": []}, {"key": []}]
+        assert not asked["requestBody"]["required"]
+    assert "unloaded" in paths[INFER]["post"]["responses"]["404"]["description"]
+    assert "404" not in paths["/v2/health/ready"]["get"]["responses"]
+    with Live(gated(GateEngine()), api_keys_file=keys) as live:
+        document = json.loads(request(live.port, "GET", "/openapi.json")[2])
+    assert not [path for path in document["paths"] if "/repository/" in path]
+    assert "404" not in document["paths"][INFER]["post"]["responses"]
+
+
 def test_work_that_nobody_waits_for_any_more_is_not_done(engine: GateEngine) -> None:
     with Live(gated(engine), batch_max_size=1) as live, ThreadPoolExecutor(4) as pool:
         engine.gate.clear()

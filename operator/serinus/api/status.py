@@ -90,6 +90,9 @@ class Watch(ApiModel):
 
     revision: str
     since: datetime
+    unavailable_since: datetime | None = None
+    """Since when it has had fewer ready pods than spec.scaling.min, because pods of it that run are not ready any more.
+    Left out while it has enough, or lacks them for another reason."""
     counts: Counts = Counts()
     """Since the promotion."""
     slice: int = 0

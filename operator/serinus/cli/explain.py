@@ -11,6 +11,7 @@ from serinus.cli.advice import STEPS_AND_GATES
 from serinus.cli.picture import Picture
 from serinus.cli.view import parse
 from serinus.objects.read import observe
+from serinus.release.readiness import REASON
 
 _ADVICE = {
     "DigestMismatch": (
@@ -47,6 +48,13 @@ _ADVICE = {
     "CandidateUnavailable": (
         "all pods of the candidate lost readiness while it had traffic",
         "run `kubectl logs POD -c model --previous`, and look for OOM kills and evictions",
+    ),
+    REASON: (
+        "pods of a promoted version run on and are not ready any more: a worker that hangs, a dependency that is away, "
+        "or a readiness probe that fails",
+        "run `kubectl get events --field-selector reason=Unhealthy` for what the probe got, and read the pods' log; "
+        "while its predecessor is warm, the version is rolled back after release.progressDeadline, or 30 s without a "
+        "ready pod",
     ),
     "ErrorRateTooHigh": (
         "the candidate answers too many requests with 5xx or 429",
@@ -163,6 +171,10 @@ def findings(picture: Picture) -> list[Finding]:
     release = status.release
     if release is not None and release.reason and release.reason != "Holding":
         add(release.reason, release.message or "")
+    watch = status.watch
+    if watch is not None and watch.unavailable_since is not None and status.live is not None:
+        since = f"since {watch.unavailable_since:%Y-%m-%d %H:%M:%S %Z}"
+        add(REASON, f"the live version {status.live.version} has had too few ready pods {since}")
     observed = observe(picture.name, picture.children)
     for role, ref in (("live", status.live), ("candidate", status.candidate), ("previous", status.previous)):
         if ref is not None and (failure := observed.state(ref.revision).failure) is not None:

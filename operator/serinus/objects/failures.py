@@ -71,6 +71,27 @@ def _told(message: str) -> Failure | None:
     return None
 
 
+def lost_readiness(pod: Object) -> datetime | None:
+    """Since when a pod that was ready is not any more, while its containers run on; None for every other pod.
+
+    Not what the cluster takes away: a pod that is being deleted or evicted; one that starts, or starts again, and is
+    yet to be ready (its containers are younger than the condition); one whose node is lost, for then nobody reports
+    its containers and the node controller changes the condition Ready alone.
+    """
+    status = pod.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    lost = conditions.get("ContainersReady", {})
+    evicted = conditions.get("DisruptionTarget", {}).get("status") == "True"
+    if "deletionTimestamp" in pod["metadata"] or evicted or lost.get("status") != "False":
+        return None
+    since = datetime.fromisoformat(lost["lastTransitionTime"])
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        running = container.get("state", {}).get("running")
+        if running and not container.get("ready") and datetime.fromisoformat(running["startedAt"]) < since:
+            return since
+    return None
+
+
 def replica_failure(deployment: Object) -> Failure | None:
     """Pods that the API server refuses to create: a quota, a missing service account, pod security."""
     for condition in deployment.get("status", {}).get("conditions", []):

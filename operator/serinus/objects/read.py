@@ -9,7 +9,7 @@ from typing import Any
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.objects import names
 from serinus.objects.context import Object
-from serinus.objects.failures import pod_failure, replica_failure, unschedulable
+from serinus.objects.failures import lost_readiness, pod_failure, replica_failure, unschedulable
 from serinus.objects.places import formed, is_parked
 from serinus.release.observed import Observed, RevisionState, RouteState
 from serinus.release.revisions import Revision
@@ -80,6 +80,7 @@ def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
         failure=failures[0] if failures else replica_failure(obj),
         unschedulable_since=since,
         unschedulable_message=message,
+        unready={pod["metadata"]["name"]: lost for pod in serving if (lost := lost_readiness(pod)) is not None},
     )
 
 

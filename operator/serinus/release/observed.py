@@ -35,6 +35,8 @@ class RevisionState:
     failure: Failure | None = None
     unschedulable_since: datetime | None = None
     unschedulable_message: str = ""
+    unready: Mapping[str, datetime] = field(default_factory=dict)
+    """Pods by name that were ready and are not any more, although their containers run on; and since when."""
 
 
 @dataclass(frozen=True)

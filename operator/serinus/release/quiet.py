@@ -21,6 +21,9 @@ FACTOR = 2.0
 NOTHING = 0.05
 """A capital below is as good as lost, and how much below matters to nobody."""
 
+_EXACT = ("revision", "since", "slice", "unavailable_since")
+"""Fields of the watch that are stored as soon as they change."""
+
 
 def worth_storing(stored: ModelDeploymentStatus, fresh: ModelDeploymentStatus) -> bool:
     """Whether `fresh` holds anything that people or a restart must know."""
@@ -42,7 +45,7 @@ def resumed(stored: ModelDeploymentStatus, remembered: Watch | None) -> ModelDep
 def _moved(old: Watch | None, new: Watch | None) -> bool:
     if old is None or new is None:
         return old is not new
-    if (old.revision, old.since, old.slice) != (new.revision, new.since, new.slice):
+    if any(getattr(old, name) != getattr(new, name) for name in _EXACT):
         return True
     return _capital_moved(old.tests, new.tests) or _capital_moved(old.tests_lately, new.tests_lately)
 

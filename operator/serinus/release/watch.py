@@ -17,6 +17,7 @@ from serinus.api.units import Duration
 from serinus.evidence.verdict import SLOW_FRACTION, Finding, SequentialJudge, Verdict, questions
 from serinus.release.draft import Draft
 from serinus.release.gates import add
+from serinus.release.readiness import REASON, overdue, unavailable_since
 
 SLICES = 12
 """Parts of the window that are tested anew."""
@@ -35,10 +36,17 @@ def watch(draft: Draft) -> None:
     if known is None or known.revision != live.revision:
         known = Watch(revision=live.revision, since=live.since or draft.now)
         draft.update(watch=known)
-    warm = draft.given.observed.state(previous.revision).ready > 0
+    kept = draft.given.observed.state(previous.revision)
     broken = draft.given.observed.state(live.revision).failure
+    warm = kept.ready > 0
     if warm and broken is not None and broken.reason in CRASHES:
         _go_back(draft, known, broken.reason, broken.message)
+        return
+    if (since := unavailable_since(draft, known)) != known.unavailable_since:
+        known = known.model_copy(update={"unavailable_since": since})
+        draft.update(watch=known)
+    if (why := overdue(draft, known, kept)) is not None:
+        _go_back(draft, known, REASON, why)
         return
     evidence = draft.given.evidence
     fresh = evidence.counts.get(live.revision, Counts())

@@ -176,6 +176,19 @@ def test_reasons_of_steps_and_gates_have_advice_of_their_own(reason: str) -> Non
     assert "NAME" not in found.action
 
 
+def test_lost_readiness_is_explained_while_it_lasts_and_afterwards() -> None:
+    world = under_way()
+    world.run(lambda w: settled(w) and w.live() == "v2")
+    world.lost[world.target().name] = {"pod-0": world.now, "pod-1": world.now}
+    world.tick()
+    found = next(each for each in explain.findings(picture(world)) if each.symptom.startswith("ReadinessLost"))
+    assert "the live version v2 has had too few ready pods since 2026-11-21" in found.symptom
+    world.run(lambda w: settled(w) and w.live() == "v1")
+    (found,) = explain.findings(picture(world))
+    assert "version v2: 0 of 2 pods are ready" in found.symptom
+    assert "reason=Unhealthy" in found.action
+
+
 def test_an_operator_that_does_not_run_is_noticed() -> None:
     world = with_live()
     world.apply(spec("v2"))

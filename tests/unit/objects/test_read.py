@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from serinus.objects.failures import pod_failure, unschedulable
+from serinus.objects.failures import lost_readiness, pod_failure, unschedulable
 from serinus.objects.read import Children, observe, owns_replicas
 
 REVISION = "bcdfghjklm"
@@ -63,6 +64,70 @@ def test_unschedulable_since() -> None:
     assert found is not None
     assert found[0].minute == 0
     assert "nvidia.com/gpu" in found[1]
+
+
+STARTED, LOST = "2026-11-21T09:00:00Z", "2026-11-21T09:30:00Z"
+HANGS = {"ready": False, "started": True, "state": {"running": {"startedAt": STARTED}}}
+
+
+def unready(container: dict[str, Any] = HANGS, *conditions: dict[str, str], init: bool = False) -> dict[str, Any]:
+    """A pod whose containers are not all ready since half past nine."""
+    found = pod(container, init)
+    lost = {"type": "ContainersReady", "status": "False", "lastTransitionTime": LOST}
+    found["status"]["conditions"] = [*conditions] or [lost]
+    return found
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_a_pod_that_runs_on_and_is_not_ready_any_more(init: bool) -> None:
+    """An engine beside the runtime is an init container that goes on."""
+    assert lost_readiness(unready(init=init)) == datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("it is ready", unready(HANGS | {"ready": True}, {"type": "ContainersReady", "status": "True"})),
+        ("it has not told yet", {"metadata": {"name": "p"}, "status": {}}),
+        ("it was never ready", unready(HANGS | {"state": {"running": {"startedAt": LOST}}})),
+        ("it started again", unready(HANGS | {"state": {"running": {"startedAt": "2026-11-21T09:30:04Z"}}})),
+        ("it waits to start again", unready(HANGS | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}})),
+        ("it has ended", unready(HANGS | {"state": ended(137)})),
+        (
+            "its node is lost: the node controller says so, and nobody else says anything",
+            unready(
+                HANGS | {"ready": True},
+                {"type": "Ready", "status": "False", "lastTransitionTime": LOST},
+                {"type": "ContainersReady", "status": "True", "lastTransitionTime": STARTED},
+            ),
+        ),
+        (
+            "its node is drained",
+            unready(
+                HANGS,
+                {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": LOST},
+                {"type": "ContainersReady", "status": "False", "lastTransitionTime": LOST},
+            ),
+        ),
+        ("it is deleted", unready() | {"metadata": {"name": "p", "deletionTimestamp": LOST}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_pods_that_the_cluster_takes_away_or_starts_have_lost_nothing(what: str, found: dict[str, Any]) -> None:
+    assert lost_readiness(found) is None, what
+
+
+def test_pods_that_lost_readiness_belong_to_their_revision() -> None:
+    deployment = {
+        "kind": "Deployment",
+        "metadata": {"name": f"fraud-{REVISION}", "generation": 1},
+        "spec": {"replicas": 2},
+        "status": {"readyReplicas": 1},
+    }
+    hangs = unready()
+    hangs["metadata"]["labels"] = {"serving.serinus.dev/revision": REVISION}
+    state = observe("fraud", Children([deployment, hangs])).state(REVISION)
+    assert (state.ready, set(state.unready)) == (1, {"p"})
 
 
 def route(parents: list[dict[str, Any]], generation: int = 3) -> dict[str, Any]:

@@ -72,11 +72,18 @@ class Releases(RuleBasedStateMachine):
     def pods_recover(self, version: str) -> None:
         world = World(spec(version))
         self.world.failures.pop(world.target().name, None)
+        self.world.lost.pop(world.target().name, None)
         self.world.unready.discard(world.target().name)
 
     @rule(version=st.sampled_from(VERSIONS))
     def pods_unready(self, version: str) -> None:
         self.world.unready.add(World(spec(version)).target().name)
+
+    @rule(version=st.sampled_from(VERSIONS), pods=st.integers(1, 2))
+    def pods_lose_readiness(self, version: str, pods: int) -> None:
+        """They run on, and are not ready any more."""
+        name = World(spec(version)).target().name
+        self.world.lost[name] = {f"pod-{number}": self.world.now for number in range(pods)}
 
     @rule(
         version=st.sampled_from(VERSIONS),

@@ -65,6 +65,9 @@ class World:
     route: dict[str, int] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     unready: set[str] = field(default_factory=set)
+    """Revisions whose pods are away or starting."""
+    lost: dict[str, dict[str, datetime]] = field(default_factory=dict)
+    """By revision: pods that run on and are not ready any more, and since when."""
     gateway_down: bool = False
     prometheus_down: bool = False
     rate: float = 200.0
@@ -102,8 +105,11 @@ class World:
         states = {
             name: RevisionState(
                 desired=count,
-                ready=0 if name in self.unready or name in self.failures else count,
+                ready=0
+                if name in self.unready or name in self.failures
+                else max(0, count - len(self.lost.get(name, {}))),
                 failure=self.failures.get(name),
+                unready=dict(self.lost.get(name, {})),
             )
             for name, count in self.ready.items()
         }

@@ -156,8 +156,11 @@ class InferenceApp:
         _json(exchange, 200 if ready else 503, {"ready": ready})
 
     def _model_ready(self, exchange: Exchange) -> None:
-        ready = self._state.ready
-        _json(exchange, 200 if ready else 503, {"name": self._name, "ready": ready})
+        ready, model = self._state.ready, self._state.model
+        told: dict[str, object] = {"name": self._name, "ready": ready}
+        if model is not None and model.unproved:
+            told["unproved"] = model.unproved
+        _json(exchange, 200 if ready else 503, told)
 
     def _metadata(self, exchange: Exchange) -> None:
         model = self._state.model

@@ -60,6 +60,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     java: str = ""
     allow_pickle: bool = False
     allow_python: bool = False
+    require_proof: bool = False
     threads: int = 1
     instances: int = 1
     pin_threads: bool = False
@@ -192,6 +193,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         java=read("JAVA", str, base.java),
         allow_pickle=read("ALLOW_PICKLE", _switch, base.allow_pickle),
         allow_python=read("ALLOW_PYTHON", _switch, base.allow_python),
+        require_proof=read("REQUIRE_PROOF", _switch, base.require_proof),
         threads=read("THREADS", _whole(1, 1024), base.threads),
         instances=read("INSTANCES", _whole(1, 256), base.instances),
         pin_threads=read("PIN_THREADS", _switch, base.pin_threads),

@@ -31,9 +31,13 @@ def documents(
     about: About,
     max_batch: int,
     describe: Callable[[Schema], Schema] = lambda document: document,
+    unproved: str = "",
 ) -> Mapping[bytes, tuple[bytes, bytes]]:
-    """By path: content type and body. `describe` adds what is switched on to the OpenAPI document."""
-    config = msgspec.json.encode(_config(name, version, engine, signature, about, max_batch))
+    """By path: content type and body. `describe` adds what is switched on to the OpenAPI document.
+
+    `unproved`: what warm-up could not prove.
+    """
+    config = msgspec.json.encode(_config(name, version, engine, signature, about, max_batch, unproved))
     described = msgspec.json.encode(describe(openapi(name, version, signature, about, rows=has_rows(signature))))
     model = f"/v2/models/{name}"
     return {
@@ -45,7 +49,7 @@ def documents(
 
 
 def _config(
-    name: str, version: str, engine: Engine, signature: Signature, about: About, max_batch: int
+    name: str, version: str, engine: Engine, signature: Signature, about: About, max_batch: int, unproved: str
 ) -> dict[str, object]:
     """The model's configuration in Triton's words: dims without the row, where there are rows."""
 
@@ -74,5 +78,7 @@ def _config(
             "otherwise": about.rule.otherwise,
         }
         parameters["decision"] = {"string_value": msgspec.json.encode(rule).decode()}
+    if unproved:
+        parameters["unproved"] = {"string_value": unproved}
     config["parameters"] = parameters
     return config

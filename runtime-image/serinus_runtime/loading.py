@@ -13,6 +13,7 @@ from serinus_runtime.digest import verify
 from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.examples import read as read_examples
+from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.ragged import Ragged, open_ragged
 from serinus_runtime.warmup import measure, warm_up
 
@@ -28,6 +29,8 @@ class Loaded(msgspec.Struct, frozen=True):
     costs: dict[int, float] = {}
     """Seconds per batch by its rows, as warm-up measured them; without, nothing runs on the event loop."""
     ragged: Ragged | None = None
+    unproved: str = ""
+    """What warm-up could not prove, and what to ship with the model so that it can."""
 
 
 def load_model(config: Config) -> Loaded:
@@ -39,7 +42,10 @@ def load_model(config: Config) -> Loaded:
         ragged = open_ragged(config.model_dir, engine.signature)
         lengths = ragged.lengths() if ragged is not None else ()
         examples = read_examples(config.model_dir, engine.signature)
-        signature = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths, examples)
+        warmed = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths, examples)
+        if warmed.unproved and config.require_proof:
+            raise FailureError(Reason.WARMUP_FAILED, f"SERINUS_REQUIRE_PROOF is set, and {warmed.unproved}")  # noqa: TRY301
+        signature = warmed.signature
         # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
         measurable = engine.inline and ragged is None
         costs = measure(engine, signature, config.batch_max_size, examples) if measurable else {}
@@ -48,4 +54,4 @@ def load_model(config: Config) -> Loaded:
         engine.close()
         raise
     ragged = ragged if signature.batched else None
-    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged)
+    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged, warmed.unproved)

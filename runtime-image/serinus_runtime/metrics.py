@@ -93,6 +93,8 @@ class Metrics(Collector):
         self.rejected: dict[str, int] = dict.fromkeys(REJECTIONS, 0)
         self.inflight = 0
         self.load_seconds = 0.0
+        self.proved: bool | None = None
+        """Warm-up has seen the model answer; None: nobody looked."""
         self.queue_limit = 0
         self.queue_depth: Callable[[], int] = lambda: 0
         self.cache: ResponseCache | None = None
@@ -219,6 +221,8 @@ class Metrics(Collector):
         if self.collect_drift is not None:
             yield from self.collect_drift(names, values)
         if self._info is not None:
+            if self.proved is not None:
+                yield gauge("serinus_model_proved", "1 when warm-up has seen the model answer", int(self.proved))
             info = InfoMetricFamily("serinus_model", "The model that is served", labels=names)
             info.add_metric(values, self._info)
             yield info

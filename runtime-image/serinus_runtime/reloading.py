@@ -134,7 +134,7 @@ class Reloader:
         logs.event(
             "info", "the model was loaded anew", version=wanted.model_version, digest=loaded.digest,
             before="" if old is None else old.loaded.digest, batched=loaded.signature.batched,
-            seconds=round(loaded.seconds, 3),
+            proved=not loaded.unproved, seconds=round(loaded.seconds, 3),
         )  # fmt: skip
         return Reloaded("done")
 

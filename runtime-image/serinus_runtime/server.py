@@ -208,7 +208,7 @@ class Server:
         _settle()
         logs.event(
             "info", "ready", model=self._config.model_name, version=self._config.model_version, digest=loaded.digest,
-            batched=loaded.signature.batched, seconds=round(loaded.seconds, 3),
+            batched=loaded.signature.batched, proved=not loaded.unproved, seconds=round(loaded.seconds, 3),
         )  # fmt: skip
 
     def prepare(self, config: Config, loaded: Loaded) -> Serving:

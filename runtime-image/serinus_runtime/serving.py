@@ -101,9 +101,19 @@ class Serving:
             self.batcher,
             engine.platform,
             fronts,
-            documents(config.model_name, config.model_version, engine, signature, about, max_size, extras.describe),
+            documents(
+                config.model_name,
+                config.model_version,
+                engine,
+                signature,
+                about,
+                max_size,
+                extras.describe,
+                loaded.unproved,
+            ),
             statistics,
             _STRING_WEIGHT if any(spec.datatype == "BYTES" for spec in signature.inputs) else 1,
+            loaded.unproved,
         )
 
     @property
@@ -140,6 +150,7 @@ class Serving:
         metrics.predictions = None if self._log is None else partial(_lines, self._log)
         metrics.collect_more += [part.collect for part in (self._cache, self._tracing, self._circuit) if part]
         metrics.loaded(model=config.model_name, digest=loaded.digest, runtime=engine.runtime, seconds=loaded.seconds)
+        metrics.proved = not loaded.unproved
 
     def sweep(self, now: float) -> None:
         """Called about once a second."""

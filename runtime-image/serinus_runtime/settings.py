@@ -25,6 +25,7 @@ TEXTS = {
     "java": "the Java that runs TorchServe; java on the path when empty",
     "allow_pickle": "whether files that can run code when loaded are taken",
     "allow_python": "whether Python that comes with a model is run",
+    "require_proof": "true: a model that warm-up could not run is not served",
     "threads": "threads inside an operator",
     "instances": "batches that run at the same time, each on a thread",
     "pin_threads": "true: each of these threads stays on a core",

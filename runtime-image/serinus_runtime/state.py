@@ -33,6 +33,8 @@ class Model:
     statistics: Statistics
     weight: int = 1
     """Bytes of memory that a byte of a request's body can become while it waits."""
+    unproved: str = ""
+    """What warm-up could not prove."""
 
 
 class Refusal(NamedTuple):

@@ -18,6 +18,18 @@ from serinus_runtime.failures import FailureError, Reason
 
 _ROUNDS = 3
 _MOST_ROUNDS = 12
+_UNPROVED = (
+    "it is served without having answered once, and nobody knows that it can: the model's Python refuses the inputs "
+    "made for its warm-up"
+)
+_NOT_WARM = "the model's Python refuses inputs of these lengths made for it, and so they are not warm"
+
+
+class Warmed(msgspec.Struct, frozen=True):
+    """What warm-up found. `signature` has `batched` as it is; `unproved`: what nobody knows, and what to ship."""
+
+    signature: Signature
+    unproved: str = ""
 
 
 def warm_up(
@@ -26,11 +38,12 @@ def warm_up(
     preferred: Sequence[int] = (),
     lengths: Sequence[Mapping[str, tuple[int, int]]] = (),
     examples: Examples | None = None,
-) -> Signature:
-    """Runs synthetic inputs at one row and at `max_batch` rows; returns the signature with `batched` as found.
+) -> Warmed:
+    """Runs synthetic inputs at one row and at `max_batch` rows.
 
     `examples`, where the model brings some, are run instead, and before those of `lengths`. Python of the model's own
-    that refuses synthetic inputs is told in the log and served as it is: they may be nonsense to it.
+    that refuses synthetic inputs may be right to: they may be nonsense to it. Then the parts of `engine` are run
+    without it, the log tells, and so does `unproved`.
 
     `preferred`: sizes that are run as well; `lengths`: axis and size by input, each of which is run at every size, so
     that whatever an engine prepares for a shape is ready before the first request. A model that declares open rows but
@@ -55,11 +68,13 @@ def warm_up(
                 text = f"the model loads but fails on {shipped.file}, its own examples, at {rows} rows: {error}"
                 raise FailureError(Reason.WARMUP_FAILED, text) from error
             if isinstance(error, CodeError):
-                logs.event(
-                    "warning", f"the model's Python refuses the inputs made for it, and so it is not warm: {HOW}",
-                    shapes=shapes, why=str(error)[:300],
-                )  # fmt: skip
-                return signature
+                why = str(error)[:300]
+                signature = _warm_parts(engine, signature, max_batch, preferred)
+                if shapes_to_run[0][2] is not None:
+                    logs.event("warning", _NOT_WARM, shapes=shapes, why=why)
+                    return Warmed(signature)
+                logs.event("warning", f"{_UNPROVED}: {HOW}", shapes=shapes, why=why)
+                return Warmed(signature, f"{_UNPROVED} ({why}): {HOW}")
             raise FailureError(
                 Reason.WARMUP_FAILED,
                 f"the model loads but fails on zeros of shape {shapes}: {error}; run it with these inputs "
@@ -70,7 +85,25 @@ def warm_up(
             logs.event(
                 "warning", "outputs do not follow the rows of the inputs: batching is off", rows=rows, outputs=found
             )
-            return msgspec.structs.replace(signature, batched=False)
+            return Warmed(msgspec.structs.replace(signature, batched=False))
+    return Warmed(signature)
+
+
+def _warm_parts(engine: Engine, signature: Signature, max_batch: int, preferred: Sequence[int]) -> Signature:
+    """Warms up what is inside `engine`; what is not batched there is not batched as a whole.
+
+    Raises FailureError for a part that fails, unless sizes that only real inputs know may be why.
+    """
+    for part in engine.parts:
+        try:
+            found = warm_up(part, max_batch, preferred).signature
+        except FailureError as error:
+            if all(-1 not in spec.shape[1:] for spec in part.signature.inputs):
+                raise
+            logs.event("warning", "a part of the model is not warm", why=error.message[:300])
+            continue
+        if found != part.signature:
+            signature = msgspec.structs.replace(signature, batched=False)
     return signature
 
 

@@ -93,6 +93,16 @@ def handle(data, context):
     return None if data is None else [bytes(each["body"]) for each in data]
 """
 
+PICKY_HANDLER = """
+def handle(data, context):
+    if data is None:
+        return None
+    for each in data:
+        if not any(each["body"]):
+            raise ValueError("no zeros")
+    return [[sum(each["body"])] for each in data]
+"""
+
 
 def directory(root, name, about=None):
     made = root / name
@@ -157,6 +167,11 @@ def main(root):
     )
     echo = {"signature": {"inputs": [X], "outputs": [{**Y, "shape": [-1, 3]}]}, "handler": {"body": "binary"}}
     mar(directory(root, "echo", echo) / "echo.mar", ECHO_HANDLER, {}, "echo")
+    picky = {**one, "handler": {"body": "row"}}
+    mar(directory(root, "picky", picky) / "picky.mar", PICKY_HANDLER, {}, "picky")
+    proved = directory(root, "picky_proved", picky)
+    mar(proved / "picky.mar", PICKY_HANDLER, {}, "picky")
+    (proved / "warmup.jsonl").write_text('{"x": [1, 2, 3]}\n{"x": [4, 5, 6]}\n')
     mar(directory(root, "undeclared_mar") / "m.mar", ROWS_HANDLER, {})
     mar(directory(root, "broken_mar", one) / "m.mar", "raise ImportError('no such thing')", {})
 

@@ -179,6 +179,24 @@ def test_rows_reach_a_function_handler_as_one_batch_of_requests(torch: Torch) ->
     assert together.tolist() == [4, 4, 4, 4]
 
 
+@pytest.mark.parametrize("engine", ["torch", "torchserve"])
+def test_a_handler_that_refuses_zeros_is_served_unproved_or_proved_by_its_examples(torch: Torch, engine: str) -> None:
+    settings: dict[str, Any] = {"engine": engine, "allow_python": True, "batch_max_size": 4}
+    with torch.live("picky", **settings) as server:
+        told = json.loads(request(server.port, "GET", "/v2/models/model/ready")[2])
+        assert told["ready"]
+        assert "ship a few rows that it takes as warmup.jsonl" in told["unproved"]
+        assert infer(server.port, [1, 2, 3])[2]["outputs"][0]["data"] == [6.0]
+    with torch.live("picky_proved", require_proof=True, **settings) as server:
+        assert "unproved" not in json.loads(request(server.port, "GET", "/v2/models/model/ready")[2])
+
+
+def test_a_handler_that_refuses_zeros_needs_examples_where_proof_is_asked_for(torch: Torch) -> None:
+    text = _error(torch, "picky", engine="torch", allow_python=True, require_proof=True)
+    assert "ValueError: no zeros" in text
+    assert "warmup.jsonl" in text
+
+
 def test_a_handler_that_needs_torchserve_is_refused_with_the_way_out(torch: Torch) -> None:
     text = _error(torch, "based", engine="torch", allow_python=True)
     assert "needs TorchServe's own classes" in text

@@ -33,7 +33,7 @@ def opened(directory: Path, *, threads: int = 1, max_batch: int = 2) -> Iterator
     engine = open_engine(Config(model_dir=directory, threads=threads))
     try:
         examples = read_examples(directory, engine.signature)
-        signature = warm_up(engine, max_batch, examples=examples)
+        signature = warm_up(engine, max_batch, examples=examples).signature
         yield Opened(engine, signature, read_about(directory, signature), examples)
     finally:
         engine.close()

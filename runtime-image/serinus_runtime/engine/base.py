@@ -82,6 +82,11 @@ class Engine(Protocol):
         """What else the model's configuration shows under `parameters`, such as the devices in use."""
         return {}
 
+    @property
+    def parts(self) -> Sequence[Engine]:
+        """Engines inside this one that can be warmed up by themselves."""
+        return ()
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs, in that order, for one batch. Raises EngineError."""
 

@@ -81,6 +81,11 @@ class PipelineEngine(Engine):
         more = next((engine.details for engine in self._engines.values()), {})
         return {**more, "steps": steps}
 
+    @property
+    def parts(self) -> Sequence[Engine]:
+        """The models among the steps."""
+        return tuple(self._engines.values())
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs for one batch. Raises EngineError, which names the step."""
         found = self._run(inputs)

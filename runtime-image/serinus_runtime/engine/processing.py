@@ -123,6 +123,11 @@ class ProcessedEngine(Engine):
         """The engine's, and what is done around it."""
         return {**self._engine.details, "processing": ",".join(self._hooks), "workers": str(self._pool.count)}
 
+    @property
+    def parts(self) -> Sequence[Engine]:
+        """The model without its processing."""
+        return (self._engine,)
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs for one batch. Raises EngineError."""
         asked: Mapping[str, Array] = inputs

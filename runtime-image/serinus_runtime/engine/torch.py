@@ -21,7 +21,14 @@ from serinus_runtime import bfloat16, logs
 from serinus_runtime.config import Config
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import declared, mar
-from serinus_runtime.engine.base import Engine, EngineError, EngineTimeoutError, EngineUnavailableError, Signature
+from serinus_runtime.engine.base import (
+    CodeError,
+    Engine,
+    EngineError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    Signature,
+)
 from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, spawn
 from serinus_runtime.failures import FailureError, Reason
@@ -40,7 +47,11 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY
 
 
 class WorkerError(Exception):
-    """The worker said no; the text is its own."""
+    """The worker said no; the text is its own. `code`: the model's own Python raised it."""
+
+    def __init__(self, text: str, *, code: bool) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class TorchEngine(Engine):
@@ -125,7 +136,7 @@ class TorchEngine(Engine):
                 self._drop()
                 raise EngineUnavailableError("the model's worker ended on this batch; it is started anew") from None
             except WorkerError as error:
-                raise EngineError(str(error)) from None
+                raise (CodeError if error.code else EngineError)(str(error)) from None
         checked = dict(zip(every, declared.check([arrays[name] for name in every], every, self.signature), strict=True))
         return [checked[name] for name in outputs]
 
@@ -208,7 +219,7 @@ class TorchEngine(Engine):
         frames.send(sock, header, arrays)
         told, found = frames.receive(sock, _MAX_ANSWER)
         if not told["ok"]:
-            raise WorkerError(str(told["error"])[:600])
+            raise WorkerError(str(told["error"])[:600], code=bool(told["code"]))
         return told, found
 
     def declare(self, signature: Signature | None) -> TorchEngine:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from serinus_runtime.engine.base import EngineError, EngineTimeoutError, EngineUnavailableError
+from serinus_runtime.engine.base import CodeError, EngineError, EngineTimeoutError, EngineUnavailableError
 
 _KEPT_CONNECTIONS = 64
 
@@ -148,7 +148,9 @@ def refuse(reply: Reply) -> EngineError:
     kind, message = message_of(reply)
     text = f"TorchServe answered {reply.status} {kind}: {message}"
     if handler_failed(reply):
-        return EngineError(f"the handler failed on these inputs ({message}); its traceback is in the log")
+        # Else it has answered, but with what nobody can read.
+        error = CodeError if message == "Prediction failed" else EngineError
+        return error(f"the handler failed on these inputs ({message}); its traceback is in the log")
     if "did not respond in time" in message or reply.status in (408, 504):
         return EngineTimeoutError(text)
     if reply.status in (500, 503) and (kind in ("ServiceUnavailableException", "") or "died" in message):

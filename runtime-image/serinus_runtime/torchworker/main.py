@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from serinus_runtime.torchworker import frames, handlers, models
+from serinus_runtime.torchworker import bodies, frames, handlers, models
 
 
 def main(descriptor: int) -> None:
@@ -38,7 +38,14 @@ def main(descriptor: int) -> None:
                     traceback.print_exc()
                 text = str(error).strip().splitlines()
                 kind = "" if isinstance(error, models.RefusedError) else f"{type(error).__name__}: "
-                frames.send(sock, {"ok": False, "error": kind + (text[-1] if text else "no message")[:500]})
+                frames.send(
+                    sock,
+                    {
+                        "ok": False,
+                        "error": kind + (text[-1] if text else "no message")[:500],
+                        "code": getattr(model, "kind", "") == "handler" and not isinstance(error, bodies.AnswerError),
+                    },
+                )
     except (frames.ClosedError, BrokenPipeError, ConnectionResetError):
         sys.stderr.flush()
         os._exit(0)

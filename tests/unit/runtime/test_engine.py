@@ -31,20 +31,20 @@ def test_text_inputs(tmp_path: Path) -> None:
     seen, score = engine.run(inputs, ["seen", "score"])
     assert seen.tolist() == [["é"], ["b"]]
     assert score.shape == (2, 1)
-    assert warm_up(engine, 8).batched
+    assert warm_up(engine, 8).signature.batched
 
 
 def test_a_model_with_a_fixed_number_of_rows_is_not_batched(tmp_path: Path) -> None:
     engine = onnx.load(support.sum_model(tmp_path / "m", rows=1))
     assert not engine.signature.batched
-    assert not warm_up(engine, 8).batched
+    assert not warm_up(engine, 8).signature.batched
     assert synthetic_inputs(engine.signature, 8)["x"].shape == (1, 3)
 
 
 def test_a_model_that_mixes_rows_is_not_batched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = onnx.load(support.mixing_model(tmp_path / "m"))
     assert engine.signature.batched
-    assert not warm_up(engine, 8).batched
+    assert not warm_up(engine, 8).signature.batched
     assert "batching is off" in capsys.readouterr().err
 
 
@@ -89,5 +89,5 @@ def test_examples_go_round_until_there_are_enough(tmp_path: Path, rows: int | No
     assert (examples.file, examples.rows) == ("warmup.npz", 3)
     made = examples.at(engine.signature, 5)["x"]
     assert made[:, 0].tolist() == ([0, 3, 6, 0, 3] if batched else [0, 3])
-    assert warm_up(engine, 8, examples=examples).batched == batched
+    assert warm_up(engine, 8, examples=examples).signature.batched == batched
     assert list(measure(engine, engine.signature, 4, examples)) == ([1, 2, 4] if batched else [1])

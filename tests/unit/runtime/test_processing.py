@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from serinus_runtime.config import Config
+from serinus_runtime.datatypes import Array
 from serinus_runtime.digest import verify
-from serinus_runtime.engine import EngineError, EngineTimeoutError, synthetic_inputs
+from serinus_runtime.engine import Engine, EngineError, EngineTimeoutError, synthetic_inputs
+from serinus_runtime.engine.processing import ProcessedEngine
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.predictionlog import preprocessing_hash
 from serinus_runtime.server import load_model
+from serinus_runtime.warmup import warm_up
 from unit.runtime import support
 from unit.runtime.ports import until
 
@@ -180,16 +186,117 @@ def _told(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, capfd.readouterr().err.splitlines()) if line["level"] == "warning"]
 
 
-def test_code_that_refuses_what_warm_up_makes_is_served_and_the_log_says_what_to_ship(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def _standing(live: support.Live) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the model's readiness says, and the parameters of its configuration."""
+    status, _, ready = support.request(live.port, "GET", "/v2/models/model/ready")
+    assert status == 200
+    config = json.loads(support.request(live.port, "GET", "/v2/models/model/config")[2])
+    return json.loads(ready), config["parameters"]
+
+
+_BROKEN = _CODE.replace('    text = inputs["amount"]', '    text = inputs["amuont"]')
+
+
+@pytest.mark.parametrize(("code", "why", "answers"), [(_STRICT, "no amount", 200), (_BROKEN, "amuont", 500)])
+def test_code_that_refuses_what_warm_up_makes_is_served_and_everybody_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], code: str, why: str, answers: int
 ) -> None:
-    directory = _directory(tmp_path / "m", _STRICT)
+    """Nobody can tell the two apart without an input that the code should take."""
+    directory = _directory(tmp_path / "m", code)
     with support.Live(load_model(Config(model_dir=directory, allow_python=True))) as live:
-        assert support.request(live.port, "GET", "/v2/health/ready")[0] == 200
-        assert _ask(live, "2")[0] == 200
+        ready, parameters = _standing(live)
+        assert ready["ready"]
+        assert why in ready["unproved"]
+        assert "warmup.jsonl, one object a line" in ready["unproved"]
+        assert parameters["unproved"]["string_value"] == ready["unproved"]
+        assert live.metrics()["serinus_model_proved"] == 0
+        metrics = live.metrics()
+        assert metrics['serinus_step_duration_seconds_count{step="preprocess"}'] == 1
+        assert _ask(live, "2")[0] == answers
     (warning,) = _told(capfd)
     assert "warmup.jsonl, one object a line" in warning["msg"]
-    assert "no amount" in warning["why"]
+    assert why in warning["why"]
+
+
+def test_code_that_takes_what_warm_up_makes_is_proved(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with support.Live(load_model(Config(model_dir=_directory(tmp_path / "m"), allow_python=True))) as live:
+        ready, parameters = _standing(live)
+        assert "unproved" not in ready
+        assert "unproved" not in parameters
+        assert live.metrics()["serinus_model_proved"] == 1
+    assert _told(capfd) == []
+
+
+def test_a_graph_that_fails_is_found_behind_code_that_refuses_zeros(tmp_path: Path) -> None:
+    directory = support.failing_model(tmp_path / "m")
+    (directory / "processing.py").write_text("def preprocess(inputs):\n    raise ValueError('no zeros')\n")
+    (directory / "model.json").write_text('{"preprocess": "processing.py"}')
+    with pytest.raises(FailureError, match="fails on zeros of shape") as caught:
+        load_model(Config(model_dir=directory, allow_python=True))
+    assert caught.value.reason is Reason.WARMUP_FAILED
+
+
+def test_a_part_with_sizes_that_only_real_inputs_know_may_fail_on_zeros(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = support._save(
+        tmp_path / "m",
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, None])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2, 4])],
+        [helper.make_tensor("shape", TensorProto.INT64, [3], [0, 2, 4])],
+    )
+    (directory / "processing.py").write_text(
+        "import numpy as np\n"
+        "def preprocess(inputs):\n"
+        "    assert inputs['n'].all(), 'no zeros'\n"
+        "    return {'x': np.repeat(inputs['n'], 8, axis=1)}\n"
+    )
+    inputs = [{"name": "n", "datatype": "FP32", "shape": [-1, 1]}]
+    (directory / "model.json").write_text(json.dumps({"preprocess": "processing.py", "processing": {"inputs": inputs}}))
+    loaded = load_model(Config(model_dir=directory, allow_python=True))
+    try:
+        assert loaded.unproved
+        assert loaded.engine.run({"n": np.ones((2, 1), np.float32)}, ["y"])[0].shape == (2, 2, 4)
+    finally:
+        loaded.engine.close()
+    part, whole = _told(capfd)
+    assert "fails on zeros of shape" in part["why"]
+    assert "no zeros" in whole["why"]
+
+
+def test_the_model_behind_code_that_refuses_zeros_is_warm(tmp_path: Path) -> None:
+    loaded = load_model(Config(model_dir=_directory(tmp_path / "m", _STRICT), allow_python=True, batch_max_size=8))
+    (inner,) = loaded.engine.parts
+    ran: list[int] = []
+
+    class Counting(Engine):
+        """The inner model, counted."""
+
+        signature = inner.signature
+        runtime = platform = backend = "none"
+
+        def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+            ran.append(len(inputs["x"]))
+            return inner.run(inputs, outputs)
+
+    assert isinstance(loaded.engine, ProcessedEngine)
+    loaded.engine._engine = Counting()
+    try:
+        assert warm_up(loaded.engine, 8, preferred=(4,)).unproved
+    finally:
+        loaded.engine.close()
+    assert ran == [1, 1, 1, 4, 4, 4, 8, 8, 8]
+
+
+def test_what_is_not_proved_is_not_served_where_that_is_asked_for(tmp_path: Path) -> None:
+    directory = _directory(tmp_path / "m", _STRICT)
+    settings: dict[str, Any] = {"model_dir": directory, "allow_python": True, "require_proof": True}
+    with pytest.raises(FailureError, match=r"no amount.*ship a few rows that it takes as warmup\.jsonl") as caught:
+        load_model(Config(**settings))
+    assert caught.value.reason is Reason.WARMUP_FAILED
+    (directory / "warmup.jsonl").write_text(_ROWS)
+    load_model(Config(**settings)).engine.close()
 
 
 def test_examples_warm_up_the_whole_path(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +309,8 @@ def test_examples_warm_up_the_whole_path(tmp_path: Path, capfd: pytest.CaptureFi
         metrics = live.metrics()
         for step in ("preprocess", "model", "postprocess"):
             assert metrics[f'serinus_step_duration_seconds_count{{step="{step}"}}'] == 6, "thrice one row, thrice eight"
+        assert metrics["serinus_model_proved"] == 1
+        assert "unproved" not in _standing(live)[0]
     assert _told(capfd) == []
 
 

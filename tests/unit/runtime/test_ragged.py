@@ -153,5 +153,5 @@ def test_warm_up_runs_every_shape_there_will_be(tmp_path: Path) -> None:
             return engine.run(inputs, outputs)
 
     ragged = Ragged({"t": Side(buckets=(4, 8))}, engine.signature)
-    assert warm_up(Watched(), 16, (8, 64), ragged.lengths()).batched  # type: ignore[arg-type]
+    assert warm_up(Watched(), 16, (8, 64), ragged.lengths()).signature.batched  # type: ignore[arg-type]
     assert set(seen) == {(rows, length) for rows in (1, 8, 16) for length in (4, 8)}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from serinus_runtime.config import Config
-from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
+from serinus_runtime.engine import CodeError, EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
 from serinus_runtime.engine import torchserve_settings as settings
 from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, end, spawn
@@ -279,7 +279,7 @@ def test_torchserve_sees_nothing_of_our_environment() -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "message", "error"),
     [
-        (503, "InternalServerException", "Prediction failed", EngineError),
+        (503, "InternalServerException", "Prediction failed", CodeError),
         (503, "InternalServerException", "Invalid model predict output", EngineError),
         (500, "InternalServerException", "Worker died.", EngineUnavailableError),
         (503, "InternalServerException", "Worker died.", EngineUnavailableError),

@@ -3,9 +3,9 @@
     python -m bench.runtime.overload [BENCH_MINUTES=60] [BENCH_FACTOR=5]
 
 The model is the heavy one, one row at a time, so that a few hundred requests a second are all it can do and the load
-costs little. Each minute prints what was accepted (and how late), what was refused (and how fast), and the memory of
-the server; the last line is for machines. Rude clients send a byte now and then, heads without end, lengths that lie,
-chunks of garbage, and hang up in the middle. Everything stays on this machine, and ends by itself.
+costs little. Each minute prints what was accepted (and how late), what was refused (and how fast), how late the timers
+of the measuring process were, and the memory of the server; the last line is for machines. The rude clients are those
+of `bench.runtime.rude`. Everything stays on this machine, and ends by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import re
 import sys
 import time
@@ -27,7 +26,6 @@ from bench.runtime.catalog import Peer
 from bench.runtime.servers import CACHE, ROOT, Running, free_port
 
 CONNECTIONS = 512
-RUDE = 24
 _SETTINGS = (
     ("SERINUS_BATCH_MAX_SIZE", "1"),
     ("SERINUS_QUEUE_MAX_LENGTH", "32"),
@@ -35,6 +33,8 @@ _SETTINGS = (
     ("SERINUS_REQUEST_TIMEOUT", "5s"),
     ("SERINUS_PREDICTION_LOG", "LOGFILE"),
 )
+_WATCH_SECONDS = 0.005
+_TITLES = "minute  accepted/s   p50 ms   p99 ms  refused/s   p50 ms   p99 ms  late p99   lost       MB  codes"
 _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}).*?content-length: *(\d+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,6 +45,8 @@ class Minute:
     codes: Counter[int] = field(default_factory=Counter)
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    """By how much a timer of this process was late, in seconds."""
     lost: int = 0
 
     def add(self, code: int, seconds: float) -> None:
@@ -137,67 +139,13 @@ class Crowd:
                 await self._connect()
             await asyncio.sleep(0.002)
 
-
-async def _rude(port: int, kind: int, until: float) -> None:
-    """One rude client after another."""
-    choices = random.Random(kind)
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                await asyncio.wait_for(_RUDENESS[kind % len(_RUDENESS)](writer, choices), 10)
-                await asyncio.wait_for(reader.read(4096), 6)
-            finally:
-                writer.transport.abort()
-        await asyncio.sleep(0.05 + choices.random() * 0.2)
-
-
-async def _slow_head(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    for byte in b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\n":
-        writer.write(bytes([byte]))
-        await asyncio.sleep(0.2 * choices.random())
-
-
-async def _slow_body(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n")
-    for _ in range(40):
-        writer.write(b"x" * 1000)
-        await asyncio.sleep(0.2 * choices.random())
-
-
-async def _endless_head(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(b"GET / HTTP/1.1\r\n")
-    for number in range(2000):
-        writer.write(b"x-%d: %s\r\n" % (number, b"y" * 200))
-    await writer.drain()
-
-
-async def _garbage(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(choices.randbytes(5000))
-
-
-async def _bad_chunks(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-    writer.write(b"%x\r\n" % choices.getrandbits(70) + b"zz\r\n-5\r\n")
-
-
-async def _pipeline(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
-    await writer.drain()
-
-
-async def _lying_length(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    body = b'{"inputs": []}' * choices.randrange(1, 50)
-    writer.write(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n" + body)
-
-
-async def _hang_up(writer: asyncio.StreamWriter, choices: random.Random) -> None:
-    writer.write(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"[" * 50000)
-    await writer.drain()
-    writer.transport.abort()
-
-
-_RUDENESS = (_slow_head, _slow_body, _endless_head, _garbage, _bad_chunks, _pipeline, _lying_length, _hang_up)
+    async def watch(self, until: float) -> None:
+        """How late this process is itself: no latency is known better than that."""
+        due = time.monotonic() + _WATCH_SECONDS
+        while due < until:
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
+            self.minute.late.append(max(time.monotonic() - due, 0.0))
+            due = max(due, time.monotonic()) + _WATCH_SECONDS
 
 
 def _percentile(values: list[float], share: float) -> float:
@@ -210,16 +158,21 @@ def _row(number: int, minute: Minute, seconds: float, memory: float) -> str:
         f"{number:4d}  {len(minute.accepted) / seconds:8.0f}  {_percentile(minute.accepted, 0.5):7.1f}"
         f"  {_percentile(minute.accepted, 0.99):7.1f}  {len(minute.refused) / seconds:8.0f}"
         f"  {_percentile(minute.refused, 0.5):7.2f}  {_percentile(minute.refused, 0.99):7.2f}"
-        f"  {minute.lost:5d}  {memory:7.1f}  {dict(sorted(minute.codes.items()))}"
+        f"  {_percentile(minute.late, 0.99):8.2f}  {minute.lost:5d}  {memory:7.1f}"
+        f"  {dict(sorted(minute.codes.items()))}"
     )
 
 
 async def _drive(server: Running, port: int, payloads: list[bytes], rate: float, minutes: float) -> History:
     until = time.monotonic() + minutes * 60
     crowd = Crowd(port, payloads)
-    tasks = [asyncio.create_task(crowd.run(rate, until))]
-    tasks += [asyncio.create_task(_rude(port, kind, until)) for kind in range(RUDE)]
-    print("minute  accepted/s   p50 ms   p99 ms  refused/s   p50 ms   p99 ms   lost       MB  codes", flush=True)
+    rude = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.runtime.rude", str(port), str(minutes * 60)
+    )
+    tasks = [asyncio.create_task(crowd.run(rate, until)), asyncio.create_task(crowd.watch(until))]
+    print(
+        "minute  accepted/s   p50 ms   p99 ms  refused/s   p50 ms   p99 ms  late p99   lost       MB  codes", flush=True
+    )
     history: History = []
     while time.monotonic() < until:
         begun = time.monotonic()
@@ -230,6 +183,9 @@ async def _drive(server: Running, port: int, payloads: list[bytes], rate: float,
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    with contextlib.suppress(ProcessLookupError):
+        rude.terminate()
+    await rude.wait()
     print(f"requests that found no free connection: {crowd.skipped}")
     return history
 
@@ -277,6 +233,7 @@ def main() -> int:
     codes = sum((minute.codes for minute, _ in history), Counter[int]())
     accepted = [value for minute, _ in history for value in minute.accepted]
     refused = [value for minute, _ in history for value in minute.refused]
+    late = [value for minute, _ in history for value in minute.late]
     memory = [value for _, value in history]
     settled = memory[min(2, len(memory) - 1) :]
     plot = ROOT / "build" / "bench" / "overload.png"
@@ -286,6 +243,7 @@ def main() -> int:
         f"RESULT minutes={minutes:g} capacity={capacity:.0f} offered={capacity * factor:.0f} accepted={len(accepted)}"
         f" accepted_p99_ms={_percentile(accepted, 0.99):.1f} refused={len(refused)}"
         f" refused_p50_ms={_percentile(refused, 0.5):.2f} refused_p99_ms={_percentile(refused, 0.99):.2f}"
+        f" measuring_late_p99_ms={_percentile(late, 0.99):.2f}"
         f" server_errors={sum(count for code, count in codes.items() if code >= 500)}"
         f" lost={sum(minute.lost for minute, _ in history)}"
         f" memory_first_mb={settled[0]:.1f} memory_last_mb={settled[-1]:.1f}"

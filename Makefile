@@ -11,7 +11,7 @@
 #   make crds      regenerate crds/, the chart's copy and the reference pages
 #   make lock      recompile the lock files from requirements/*.in
 #   make bench-runtime, bench-grpc, bench-overload, bench-operator, bench-verdicts, bench-experiment, bench-exposure,
-#        bench-joiner, bench-mirror   measurements; each ends with a RESULT line
+#        bench-joiner, bench-mirror, bench-path   measurements; each ends with a RESULT line
 #   make bench-exposure   Serinus beside Flagger on one cluster: users that a bad version reaches (ARGS=--quick)
 #   make matrix   each strategy, each kind of candidate, each disturbance on a real cluster under load
 #   make fuzz      coverage-guided fuzzing of what reads strangers' bytes (FUZZ_SECONDS=60 for each target)
@@ -19,7 +19,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit compiled compiled-core torch api e2e lint crds lock down up bench-operator bench-runtime bench-grpc bench-overload fuzz
+.PHONY: demo test unit compiled compiled-core torch api e2e lint crds lock down up bench-operator bench-path bench-runtime bench-grpc bench-overload fuzz
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -94,6 +94,9 @@ matrix:
 
 bench-exposure:
 	@$(STAGE) bench-exposure $(PYTHON_ENV) -m bench.exposure $(ARGS)
+
+bench-path:
+	@$(STAGE) bench-path $(PYTHON_ENV) -m bench.path
 
 bench-operator:
 	@$(STAGE) bench-operator $(PYTHON_ENV) -m bench.operator

@@ -1,4 +1,4 @@
-"""Load on a server: a closed loop by wrk, an open loop of our own. Loopback only, and bounded in time."""
+"""Load on a server: a closed loop by wrk, an open loop of our own. This machine only, and bounded in time."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ class _Connection(asyncio.Protocol):
 
 
 class _OpenLoop:
-    def __init__(self, port: int, connections: int) -> None:
+    def __init__(self, address: str, port: int, connections: int) -> None:
+        self._address = address
         self._port = port
         self._limit = connections
         self._free: list[_Connection] = []
@@ -147,7 +148,7 @@ class _OpenLoop:
         """Sends by the clock; returns how many requests were due."""
         loop = asyncio.get_running_loop()
         for _ in range(self._limit):
-            _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
+            _, connection = await loop.create_connection(lambda: _Connection(self), self._address, self._port)
             self._all.add(connection)
             self._free.append(connection)
         start, total = time.monotonic() + 0.05, int(rate * seconds)
@@ -195,13 +196,15 @@ class _OpenLoop:
             self._free.remove(connection)
 
 
-def open_loop(port: int, payloads: list[bytes], rate: float, seconds: float, core: int | None) -> Outcome:
+def open_loop(
+    port: int, payloads: list[bytes], rate: float, seconds: float, core: int | None, address: str = "127.0.0.1"
+) -> Outcome:
     """`rate` requests per second by the clock, however long answers take; latency counts from when each was due."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
     try:
-        load = _OpenLoop(port, 128)
+        load = _OpenLoop(address, port, 128)
         total = asyncio.run(load.run(payloads, rate, seconds))
     finally:
         os.sched_setaffinity(0, before)

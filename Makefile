@@ -1,9 +1,10 @@
 # The front door. `make demo` and `make test` install what they need by themselves, under ~/.cache/serinus.
 #
 #   make demo      a fraud model on a real cluster: v2 is promoted, v3 rolled back, v4 and v5 rejected (pictures in build/demo)
-#   make test      all of lint, unit, compiled-core, torch, api and e2e, one after the other (KEEP=1 leaves the cluster up)
+#   make test      all of lint, unit, compiled-core, providers, torch, api and e2e, one after the other (KEEP=1 leaves the cluster up)
 #   make unit      pure logic and the runtime: seconds, needs nothing
 #   make compiled  the runtime's tests again, on the package that mypyc has compiled; make compiled-core: the chief of them
+#   make providers ONNX Runtime with OpenVINO instead of its own CPU code; the first run downloads 85 MB
 #   make torch     PyTorch and TorchServe behind the runtime; the first run downloads 300 MB
 #   make api       against a real kube-apiserver
 #   make e2e       against a real node (CLUSTER=existing|kind|node)
@@ -19,7 +20,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test unit compiled compiled-core torch api e2e lint crds lock down up bench-operator bench-path bench-runtime bench-grpc bench-overload fuzz
+.PHONY: demo test unit compiled compiled-core providers torch api e2e lint crds lock down up bench-operator bench-path bench-runtime bench-grpc bench-overload fuzz
 
 PYTHON_ENV = $$(tests/bootstrap.sh)
 export PYTHONPATH := tests:operator:runtime-image:examples/fraud-scoring
@@ -35,7 +36,7 @@ demo:
 
 test:
 	@$(STAGE) --begin
-	@for stage in lint unit compiled-core torch api e2e; do \
+	@for stage in lint unit compiled-core providers torch api e2e; do \
 		$(MAKE) $$stage || { code=$$?; $(STAGE) --summary; exit $$code; }; \
 	done
 	@[ -n "$$KEEP" ] || $(MAKE) down
@@ -54,6 +55,9 @@ compiled compiled-core:
 
 # What every request goes through; the package is made for the image anyway.
 compiled-core: COMPILED_TESTS := $(patsubst %,tests/unit/runtime/test_%.py,inference batching binary http process grpc_messages proxy proxy_tunnel)
+
+providers:
+	@$(STAGE) providers $(PYTHON_ENV) -m pytest -q tests/providers
 
 torch:
 	@$(STAGE) torch $(PYTHON_ENV) -m pytest -q tests/pytorch

@@ -22,7 +22,7 @@ settings.register_profile("new", deadline=None, print_blob=True, suppress_health
 settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.load_profile("same" if os.environ.get("SERINUS_SAME_EXAMPLES") == "1" else "new")
 
-SECONDS = {"unit": 300, "api": 300, "pytorch": 900, "e2e": 1200}
+SECONDS = {"unit": 300, "api": 300, "providers": 300, "pytorch": 900, "e2e": 1200}
 """What a test of a folder may take, fixtures aside, before it ends with the stacks of all threads: far more than any
 needs. Fixtures start clusters and fetch packages; `faulthandler_timeout` ends those that hang."""
 RERUN = ("api", "e2e", "pytorch")

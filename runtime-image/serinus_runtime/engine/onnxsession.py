@@ -21,13 +21,17 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _CUDA_LIKE = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+_OPENVINO = "OpenVINOExecutionProvider"
+_NOT_ALL_NODES = "fallback to CPU EP has been explicitly disabled"
+"""Part of what ONNX Runtime says when it was told not to use the CPU and a node has no other place."""
 
 
 def open_session(path: Path, threads: int, options: OnnxOptions) -> Any:
     """A session for `path` on the providers that were asked for.
 
     ONNX Runtime falls back to the CPU without a word when a provider is absent or does not start; this does not, unless
-    `options.cpu_fallback`. Raises FailureError(INVALID_CONFIG), or ONNX Runtime's own errors for bad models.
+    `options.cpu_fallback`. `threads` holds for OpenVINO as well, which would take every core of the machine. Raises
+    FailureError(INVALID_CONFIG), or ONNX Runtime's own errors for bad models.
     """
     wanted = options.providers
     installed = onnxruntime.get_available_providers()
@@ -48,13 +52,24 @@ def open_session(path: Path, threads: int, options: OnnxOptions) -> Any:
     told = dict(options.provider_options)
     if options.cuda_graph:
         told["CUDAExecutionProvider"] = {"enable_cuda_graph": "1", **told.get("CUDAExecutionProvider", {})}
+    if _OPENVINO in names:
+        told[_OPENVINO] = {"num_of_threads": str(threads), **told.get(_OPENVINO, {})}
     settings = _settings(threads, options)
     source = _optimized(path, settings, options) if options.optimized_dir else path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        session = onnxruntime.InferenceSession(
-            str(source), sess_options=settings, providers=[(name, told.get(name, {})) for name in names]
-        )
+        try:
+            session = onnxruntime.InferenceSession(
+                str(source), sess_options=settings, providers=[(name, told.get(name, {})) for name in names]
+            )
+        except Exception as error:
+            if _NOT_ALL_NODES not in str(error):
+                raise
+            raise FailureError(
+                Reason.INVALID_CONFIG,
+                f"SERINUS_ONNX_PROVIDERS: the model has operators that {', '.join(names)} cannot run; add `cpu` at the "
+                "end, and those run on the CPU",
+            ) from None
     found = session.get_providers()
     lost = [name for name in wanted if name not in found]
     if lost:

@@ -24,6 +24,7 @@ from unit.runtime import support
 
 _X = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32)
 _CUDA = "CUDAExecutionProvider"
+_OPENVINO = "OpenVINOExecutionProvider"
 
 
 def _options(**settings: str) -> OnnxOptions:
@@ -99,6 +100,23 @@ def test_a_provider_that_onnx_runtime_leaves_out_without_a_word(
     assert "the model runs on the CPU" in capsys.readouterr().err
     (family,) = engine.collect([], [])
     assert [sample.value for sample in family.samples] == [1]
+
+
+def test_openvino_keeps_to_the_threads_of_the_engine(sum_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By itself it takes every core of the machine. That it obeys was seen with the real one (tests/providers).
+    asked: list[dict[str, Any]] = []
+    make = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [_OPENVINO, CPU])
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda *args, **more: (asked.append(dict(more["providers"])), make(*args))[1]
+    )
+    named = '{"openvino": {"num_of_threads": "5", "device_type": "CPU"}}'
+    for settings in ({}, {"PROVIDER_OPTIONS": named}):
+        onnx.load(sum_dir, 2, options=_options(PROVIDERS="openvino", CPU_FALLBACK="true", **settings))
+    assert [each[_OPENVINO] for each in asked] == [
+        {"num_of_threads": "2"},
+        {"num_of_threads": "5", "device_type": "CPU"},
+    ]
 
 
 def test_running_on_the_cpu_may_be_asked_for(sum_dir: Path) -> None:

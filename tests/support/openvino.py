@@ -27,7 +27,16 @@ def python() -> Path:
             shutil.rmtree(home, ignore_errors=True)
             with stage("install ONNX Runtime's OpenVINO build (85 MB)"):
                 output([sys.executable, "-m", "venv", home])
-                pip = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+                pip: list[str | Path] = [
+                    made,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--only-binary",
+                    ":all:",
+                ]
                 output([*pip, "--require-hashes", "-r", LOCK], timeout=900)
             (home / ".ready").touch()
     return made

@@ -7,7 +7,7 @@ with a header that nobody sends. Whoever does send it is served by the live revi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serinus.api.spec import ModelDeploymentSpec
 from serinus.objects.context import Object
@@ -44,6 +44,13 @@ class Place:
     to: tuple[To, ...]
     mirrored: bool = True
     """A shadow is about these users."""
+    weighted: bool = False
+    """How many backends it has depends on the weights of the moment."""
+
+    @property
+    def shape(self) -> tuple[int, bool]:
+        """How many backends it has, and whether any of them has filters: what a gateway makes of it."""
+        return len(self.to), any(to.filters for to in self.to)
 
 
 def places(plan: Plan, cookie_path: str) -> Iterator[Place]:
@@ -60,9 +67,11 @@ def places(plan: Plan, cookie_path: str) -> Iterator[Place]:
         draws = ()
 
     if some:
-        yield Place([], (To(live),), _shadows(plan, plan.stable))
+        yield Place([], (To(live),), _shadows(plan, plan.stable), weighted=True)
+    elif draws:
+        yield Place([[PARKED]], weighted, mirrored=False, weighted=True)
     else:
-        yield Place([[PARKED]], weighted, mirrored=False) if draws else Place([], weighted)
+        yield Place([], weighted, weighted=True)
     pins = {pin.flag: pin for pin in plan.pins}
     for pin in [pins.get(flag) for flag in form.flags] if plan.form else plan.pins:
         yield _pinned(plan, pin) if pin else parked
@@ -70,12 +79,12 @@ def places(plan: Plan, cookie_path: str) -> Iterator[Place]:
     yield from signs
     yield from [parked] * (2 * form.signs - len(signs))
     if draws or some:
-        yield Place([header_matches(some)] if some else [], draws or weighted)
+        yield Place([header_matches(some)] if some else [], draws or weighted, weighted=not draws)
     elif form.groups:
         kept = tuple(To(live, share, (_GIVES_NOTHING,)) for share in form.groups)
         yield Place([[PARKED]], kept, mirrored=False)
     elif form.users:
-        yield parked
+        yield replace(parked, weighted=True)
 
 
 def _pinned(plan: Plan, pin: Pin) -> Place:
@@ -116,16 +125,10 @@ def formed(spec: ModelDeploymentSpec, rules: Sequence[Object]) -> bool:
     form = form_of(spec)
     if form is None or spec.route is None:
         return True
-    alone = len(form.flags) + 2 * form.signs
-    wanted: list[tuple[int, bool] | None] = [None, *[(1, False)] * alone]
-    if form.groups:
-        wanted.append((len(form.groups), True))
-    elif form.users:
-        wanted.append(None)
-    expected = [each for each in wanted for _ in ways(spec)]
-    shapes = [_shape(rule) for rule in rules]
-    fits = (want is None or want == shape for want, shape in zip(expected, shapes, strict=False))
-    return len(shapes) >= len(expected) and all(fits)
+    resting = Plan(weights={"live": 100}, stable="live", form=form)
+    expected = [place for place in places(resting, spec.route.path) for _ in ways(spec)]
+    fits = (place.weighted or place.shape == _shape(rule) for place, rule in zip(expected, rules, strict=False))
+    return len(rules) >= len(expected) and all(fits)
 
 
 def is_parked(rule: Mapping[str, list[Object]]) -> bool:

@@ -87,6 +87,7 @@ class Routed(World):
         assert len(rules) <= 16
         read = observe(NAME, Children([route])).route.weights
         assert {name: share for name, share in read.items() if share} == {n: w for n, w in self.route.items() if w}
+        assert formed(self.spec, rules), "a route that was just made lacks nothing"
         if rules == self.written:
             return
         if self.served:

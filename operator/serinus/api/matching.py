@@ -81,9 +81,13 @@ class Match(ApiModel):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        names = [header.name.lower() for header in self.headers]
-        if not names and self.cookie is None:
+        if not self.headers and self.cookie is None:
             raise PydanticCustomError("match", "write headers, cookie or both: a match of nothing would take everybody")
+        return self
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        names = [header.name.lower() for header in self.headers]
         if "cookie" in names:
             raise PydanticCustomError("match", "write cookie: {name: ..., value: ...} in place of the header Cookie")
         if len(set(names)) < len(names):

@@ -67,10 +67,13 @@ class Audience(Match):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.headers or self.cookie is not None:
-            Match.model_validate(self.model_dump(include={"headers", "cookie"}))
-        elif self.hash is None:
+        """In place of the rule of `Match` of this name; its others hold here too."""
+        if not self.headers and self.cookie is None and self.hash is None:
             raise PydanticCustomError("match", _NOTHING)
+        return self
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
         if self.hash and self.hash.header.lower() in {header.name.lower() for header in self.headers}:
             raise PydanticCustomError("match", _ONCE)
         return self

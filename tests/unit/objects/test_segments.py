@@ -160,3 +160,20 @@ def test_what_no_gateway_can_do_is_refused() -> None:
         Audience()
     with pytest.raises(ValidationError, match="cookies are matched by cookie"):
         Audience.model_validate({"hash": {"header": "Cookie", "percent": 5}})
+
+
+ID = {"header": "X-User-Id", "percent": 5}
+
+
+@pytest.mark.parametrize(
+    ("users", "says"),
+    [
+        ({"hash": ID, "headers": [{"name": "Cookie", "value": "a=b"}]}, "in place of the header Cookie"),
+        ({"hash": ID, "headers": [{"name": "X-A"}, {"name": "x-a"}]}, "each header only once"),
+        ({"hash": ID, "headers": [{"name": "x-user-id"}]}, "the header of hash"),
+    ],
+)
+def test_what_a_match_may_not_be_a_segment_may_not_be(users: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says) as refused:
+        Audience.model_validate(users)
+    assert len(refused.value.errors()) == 1

@@ -13,7 +13,7 @@ from serinus.api.analysis import WorseThanLive
 from serinus.api.shown import Capital, Counts, Recent, Spread
 from serinus.api.spec import Slo
 from serinus.api.units import Percent
-from serinus.evidence.sequential import AGAIN, HELD_BACK, MOST, bet, invest, log_evidence, start, upper_bound
+from serinus.evidence.sequential import AGAIN, HELD_BACK, MOST, Z99, bet, invest, log_evidence, start, upper_bound
 
 SLOW_FRACTION = 0.01
 """p99 <= limit means: at most one request in a hundred is slower than the limit."""
@@ -21,8 +21,6 @@ FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
 PER_BLOCK = 25
 """Most requests that one look at one pod of the live revision counts for, when its bound is computed."""
-LEAST_Z = 2.326
-"""Standard errors between the live revision's share and the bound that a candidate with fewer requests is held to."""
 _STRICTEST = 1e-6
 LAXEST = 0.9
 """The largest share that a candidate is held to: nearly all, where the live revision fails altogether."""
@@ -108,14 +106,14 @@ def clump(looks: int, bad: int, squared: int) -> float:
 
 
 def width(candidate: int, live: int) -> float:
-    """Standard errors from the live revision's share to its bound, by the requests of both.
+    """Standard errors from the live revision's share to its bound, by the requests of both: at least those of 99 %.
 
     Where the live share was k standard errors too low by chance, a candidate exactly at the margin wins about
     (k - z)^2 candidate / (2 live) nats. A false alarm needs 7 of them (alpha 1 %, four questions, the first of several
     stages), so k above z + 3.7 sqrt(live / candidate); z keeps that above 5.3, which over hundreds of looks and with
     clumps on both sides has to be that far out. It matters at weights above a half only.
     """
-    return max(LEAST_Z, 5.3 - 3.7 * math.sqrt(live / candidate)) if candidate > 0 else LEAST_Z
+    return max(Z99, 5.3 - 3.7 * math.sqrt(live / candidate)) if candidate > 0 else Z99
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from serinus.evidence.sequential import (
     places,
     together,
 )
-from serinus.evidence.verdict import FADE, LAXEST, LEAST_Z, PER_BLOCK
+from serinus.evidence.verdict import FADE, LAXEST, PER_BLOCK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -148,7 +148,7 @@ class Live:
             some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
             clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
             clumps = np.maximum(clumps, self.requests / (PER_BLOCK * looks))
-            z = np.maximum(LEAST_Z, 5.3 - 3.7 * np.sqrt(self.requests / np.maximum(1e-9, candidate)))
+            z = np.maximum(Z99, 5.3 - 3.7 * np.sqrt(self.requests / np.maximum(1e-9, candidate)))
             bound = upper(self.bad / clumps, self.requests / clumps, z)
             raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps, z))
             bound = np.where(least > bound, raised, bound)

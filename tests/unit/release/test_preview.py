@@ -58,6 +58,26 @@ def test_a_candidate_that_fails_in_its_preview_never_sees_a_user() -> None:
     assert max(world.weights_seen) == 0
 
 
+def test_what_a_preview_was_judged_on_stays_known() -> None:
+    """All of it: requests that were counted at its last look, too."""
+    changes = blue_green(minRequests=30)
+    world = with_live(**changes)
+    world.apply(spec("v2", **changes))
+    world.run(previewing)
+    while previewing(world):
+        looked_at(world, 10)
+        world.tick()
+    note = next(each for each in world.notes if each.reason == "StepPassed")
+    assert note.message.startswith("the preview passed: ")
+    judged_on = note.message.removeprefix("the preview passed: ")
+    assert judged_on.endswith("0 requests, error rate 0%, slow fraction 0%")
+    assert world.status.release is not None
+    assert world.status.release.evidence == judged_on
+    world.run(settled)
+    assert world.status.last_release is not None
+    assert world.status.last_release.evidence == judged_on
+
+
 def test_it_waits_for_requests_where_asked_to_and_for_approval() -> None:
     changes = blue_green(minRequests=30, approval=True)
     world = with_live(**changes)

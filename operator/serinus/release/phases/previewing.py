@@ -8,7 +8,7 @@ from serinus.release.draft import Draft
 from serinus.release.gates import verdict
 from serinus.release.inconclusive import conclusive, hold
 from serinus.release.passing import may_not_pass
-from serinus.release.transitions import finish, next_step
+from serinus.release.transitions import finish, next_step, pass_step
 
 
 def previewing(draft: Draft) -> None:
@@ -37,7 +37,5 @@ def previewing(draft: Draft) -> None:
         draft.say("Holding", f"preview for {step.hold}: {found.message}", found.message)
         draft.wake.append(max(left, 0.1))
         return
-    if may_not_pass(draft, found.message):
-        return
-    draft.note("StepPassed", f"the preview passed: {found.message}")
-    next_step(draft)
+    if not may_not_pass(draft, found.message):
+        pass_step(draft, "the preview", found.message)

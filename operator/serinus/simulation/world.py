@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from serinus.api.shown import Counts
 from serinus.api.spec import ModelDeploymentSpec
+from serinus.evidence.book import Book
+from serinus.evidence.counters import FIELDS, Series, Snapshot
 from serinus.release.observed import Evidence, Failure, Observed, Plan, Rates, RevisionState, RouteState
 from serinus.release.revisions import Revision
 from serinus.simulation.draws import binomial, poisson
@@ -18,8 +19,9 @@ from serinus.simulation.scenario import Clumps, Scenario, Version
 BATCH = 32
 _WINDOW = 60.0
 """Seconds over which rates are shown."""
+_OWNER = ("simulated", "simulated")
 Tally = list[int]
-"""Requests, errors, slow ones."""
+"""Requests, errors, slow ones: `FIELDS`."""
 
 
 @dataclass
@@ -51,11 +53,12 @@ class World:
     _served: Mapping[str, int] = field(default_factory=dict)
     _served_from: float = 0.0
     _deployments: dict[str, _Deployment] = field(default_factory=dict)
-    _fresh: dict[tuple[str, int], Tally] = field(default_factory=dict)
-    """By revision and pod: served, but not scraped yet."""
-    _scraped: dict[tuple[str, int], Tally] = field(default_factory=dict)
-    _before: dict[tuple[str, int], Tally] = field(default_factory=dict)
-    """Scraped, but in no decision yet."""
+    _book: Book = field(default_factory=Book)
+    """The operator's own: what is new since the last decision."""
+    _counters: dict[tuple[str, int], Tally] = field(default_factory=dict)
+    """By revision and pod, as the pods show them."""
+    _scraped: dict[str, dict[Series, float]] = field(default_factory=lambda: {name: {} for name in FIELDS})
+    """As Prometheus has them."""
     _next_scrape: float = 0.0
     _bursting: dict[tuple[str, int], float] = field(default_factory=dict)
     _lately: deque[tuple[float, str, int, int]] = field(default_factory=deque)
@@ -63,6 +66,7 @@ class World:
     def __post_init__(self) -> None:
         self._deployments[self.live.name] = _Deployment(-math.inf, self.spec.scaling.min, -math.inf)
         self._route = self._served = {self.live.name: 100}
+        self._scrape()
 
     def obey(self, plan: Plan) -> None:
         """Brings the cluster to the plan."""
@@ -93,17 +97,10 @@ class World:
         """What was scraped since the last decision."""
         if any(start <= self.now < end for start, end in self.scenario.outages):
             return Evidence(False, "Prometheus cannot be reached")
-        blocks: dict[str, tuple[Counts, ...]] = {}
-        totals: dict[str, Tally] = {}
-        before: dict[str, tuple[Counts, ...]] = {}
-        for (name, pod), tally in sorted(self._scraped.items()):
-            blocks[name] = (*blocks.get(name, ()), _counts(tally))
-            before[name] = (*before.get(name, ()), _counts(self._before.get((name, pod), [0, 0, 0])))
-            totals[name] = _add(totals.get(name, [0, 0, 0]), tally)
-        self._before |= {place: tally for place, tally in self._scraped.items() if tally[0] > 0}
-        self._scraped = {}
-        counts = {name: _counts(each) for name, each in totals.items()}
-        return Evidence(True, "", counts, blocks, self._rates(), before=before)
+        self._book.take(Snapshot(self.now, self._scraped))
+        found, mark = self._book.read(_OWNER)
+        self._book.settle(_OWNER, mark)
+        return replace(found, rates=self._rates())
 
     def serve(self, seconds: float) -> None:
         """Users send requests; the clock moves."""
@@ -116,9 +113,16 @@ class World:
         self.now += seconds
         if self.now >= self._next_scrape:
             self._next_scrape = self.now + self.scenario.scrape
-            for place, tally in self._fresh.items():
-                self._scraped[place] = _add(self._scraped.get(place, [0, 0, 0]), tally)
-            self._fresh = {}
+            self._scrape()
+
+    def _scrape(self) -> None:
+        for name, found in self._deployments.items():
+            for pod in range(found.pods if self.now >= found.ready_at else 0):
+                self._counters.setdefault((name, pod), [0, 0, 0])
+        for place, counter in enumerate(FIELDS):
+            self._scraped[counter] = {
+                (*_OWNER, name, f"{pod:04}"): float(tally[place]) for (name, pod), tally in self._counters.items()
+            }
 
     def _failure(self, found: _Deployment) -> Failure | None:
         reason = self.scenario.failure
@@ -144,7 +148,7 @@ class World:
             requests = poisson(rate * seconds / pods, self.rng)
             errors = self._bad((name, pod), requests, version.errors, seconds)
             slow = self._bad((name, -1 - pod), requests, version.slow, seconds)
-            self._fresh[name, pod] = _add(self._fresh.get((name, pod), [0, 0, 0]), [requests, errors, slow])
+            self._counters[name, pod] = _add(self._counters.get((name, pod), [0, 0, 0]), [requests, errors, slow])
             all_requests += requests
             all_errors += errors
             all_bad += max(errors, slow)
@@ -182,8 +186,3 @@ class World:
 
 def _add(total: Tally, more: Tally) -> Tally:
     return [a + b for a, b in zip(total, more, strict=True)]
-
-
-def _counts(tally: Tally) -> Counts:
-    requests, errors, slow = tally
-    return Counts(requests=requests, errors=errors, slow=slow)

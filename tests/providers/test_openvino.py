@@ -72,7 +72,7 @@ def _started(python: Path, model: Path, **settings: str) -> Iterator[subprocess.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SERINUS_")}
     ports = dict.fromkeys(("SERINUS_HTTP_PORT", "SERINUS_METRICS_PORT"), "0")
     environment = {**kept, **ports, "PYTHONPATH": str(ROOT), "SERINUS_HOST": "127.0.0.1", "SERINUS_GRPC_PORT": "off"}
-    command = [python, "-m", "serinus_runtime", "serve", "--model-dir", model]
+    command: list[str | Path] = [python, "-m", "serinus_runtime", "serve", "--model-dir", model]
     more = {f"SERINUS_{name}": value for name, value in settings.items()}
     with subprocess.Popen(command, env={**environment, **more}, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ CANDIDATES: Mapping[str, str] = {
 SHARED = ("Prometheus down", "gateway restarted")
 """What hits every release of the cluster."""
 DISTURBANCES = ("nothing", "operator killed", *SHARED)
+NEIGHBOURS = 20
 CAUGHT = frozenset({"RolledBack", "Failed"})
 
 
@@ -79,17 +81,30 @@ def judged(
     """Whose failures they are.
 
     A candidate that dies answers nothing: the gateway's words for it carry no version. Such a failure is its own only
-    while the candidate had traffic, and only where it is one that dies.
+    while the candidate had traffic, and only where it is one that dies. A slow one may have no answer before the client
+    or the gateway has waited long enough: that is its own where nobody else had traffic, which is known by those that
+    were answered, `NEIGHBOURS` before and as many after.
     """
     mine = [r for r in records if r.version == serves]
     first = min((r.at for r in mine), default=began)
     last = max((r.at + r.latency_ms / 1000 for r in mine), default=began)
     dies = cell.candidate == "crashing"
+    answered = sorted((r for r in records if r.version), key=lambda r: r.at)
+    departed = [r.at for r in answered]
+
+    def waited_in_vain(record: Record) -> bool:
+        if cell.candidate != "slow" or not (record.error == "timeout" or record.code == 504):
+            return False
+        place = bisect_left(departed, record.at)
+        around = answered[max(0, place - NEIGHBOURS) : place], answered[place : place + NEIGHBOURS]
+        return all(len(side) == NEIGHBOURS and {r.version for r in side} == {serves} for side in around)
+
     own: list[Record] = []
     others: list[Record] = []
     for record in records:
         if record.failed:
             spoiled = dies and not record.version and first - 1 <= record.at <= max(last, ended) + 1
+            spoiled = spoiled or (not record.version and waited_in_vain(record))
             (own if record.version == serves or spoiled else others).append(record)
     return Outcome(
         key=cell.key,

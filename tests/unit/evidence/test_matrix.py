@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.matrix.batches import HEAVY, batch
-from bench.matrix.cells import CANDIDATES, CAUGHT, DISTURBANCES, SHARED, Cell, cells, judged, kept
+from bench.matrix.cells import CANDIDATES, CAUGHT, DISTURBANCES, NEIGHBOURS, SHARED, Cell, cells, judged, kept
 from bench.matrix.lane import since_answered
 from bench.matrix.picture import PROMOTED, STOPPED, UNKNOWN, WRONG, colour, draw
 from bench.matrix.report import result, table
@@ -151,6 +151,23 @@ def test_whose_failures(candidate: str, records: list[Record], own: int, others:
     cell = Cell("Canary", candidate, "nothing")
     found = judged(cell, "bad", "RolledBack", "", records, 0.0, 10.0)
     assert (found.own, found.others) == (own, others)
+
+
+def test_who_waits_in_vain_while_all_users_are_with_a_slow_candidate_waits_for_it() -> None:
+    def around(at: float, versions: tuple[str, str]) -> list[Record]:
+        late = [Record(at, 15_000.0, 0, "timeout", "", "", "keepalive", 1), record(at, "", 504)]
+        before = [record(at - 1 - 0.01 * n, versions[0]) for n in range(NEIGHBOURS)]
+        return before + late + [record(at + 1 + 0.01 * n, versions[1]) for n in range(NEIGHBOURS)]
+
+    def others(candidate: str, records: list[Record]) -> int:
+        return judged(Cell("BlueGreen", candidate, "nothing"), "bad", "RolledBack", "", records, 0.0, 60.0).others
+
+    assert others("slow", around(20, ("bad", "bad"))) == 0
+    assert others("good", around(20, ("bad", "bad"))) == 2
+    assert others("slow", around(20, ("v1", "bad"))) == others("slow", around(20, ("bad", "v1"))) == 2
+    mixed = [*around(20, ("bad", "bad")), record(20.1, "v1")]
+    assert others("slow", mixed) == 2
+    assert others("slow", [*around(20, ("bad", "bad")), record(20, "", 503)]) == 1
 
 
 def test_each_crowd_counts_from_its_first_answer_and_not_from_before_the_cell() -> None:

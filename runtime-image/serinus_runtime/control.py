@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
-from serinus_runtime import logs
+from serinus_runtime import logs, state
 from serinus_runtime.http import Exchange
 from serinus_runtime.ingress.door import Door
 from serinus_runtime.ingress.keys import CONTROL
+from serinus_runtime.state import Refusal
 
 PATH = b"/v2/repository/models/"
 LOAD, UNLOAD = "load", "unload"
@@ -44,8 +45,13 @@ class Outcome(msgspec.Struct, frozen=True):
     headers: bytes = b""
 
 
+def refused_as(refusal: Refusal) -> Outcome:
+    """What is told of a request that is refused, told of a load or an unload."""
+    return Outcome(refusal.status, refusal.message, refusal.headers)
+
+
 DONE = Outcome(200)
-GOING = Outcome(503, "this server is going away: ask another", b"retry-after: 1\r\n")
+GOING = refused_as(state.GOING)
 _BUSY = Outcome(429, "too many loads and unloads wait already: try again later", b"retry-after: 1\r\n")
 Answer = Callable[[Outcome], None]
 Work = Callable[[], Awaitable[Outcome]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from serinus_runtime.config import Config
-from serinus_runtime.control import DONE, GOING, Control, Outcome
+from serinus_runtime.control import DONE, GOING, Control, Outcome, refused_as
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.ingress.door import Door
 from serinus_runtime.reloading import Reloader
 from serinus_runtime.state import STARTING, State
 
-_STARTING = Outcome(STARTING.refusal.status, STARTING.refusal.message, STARTING.refusal.headers)
+_STARTING = refused_as(STARTING.refusal)
 
 
 def open_control(

@@ -18,7 +18,7 @@ from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature
 from serinus_runtime.fast import PREFIX_BYTES, floats, known_body
 from serinus_runtime.inputhash import kind
-from serinus_runtime.joined import Joined
+from serinus_runtime.joined import Joined, woven
 from serinus_runtime.plainforms import decode
 
 _FORMATS = {"FP32": "f", "FP64": "d"}
@@ -170,17 +170,14 @@ class Writer:
 
     def rows(self, batch: Joined) -> list[bytes]:
         """What `write` gives without an id for each row of `batch` alone."""
+        befores: list[bytes] = []
+        columns: list[list[bytes]] = []
         before = self._head + b',"outputs":['
-        made: list[bytes] = []
         for index, name in enumerate(batch.names):
-            before += self._heads[name] + _shape((1, *batch.answers[index].shape[1:])) + b"["
-            values = batch.values(index)
-            if index == 0:
-                made = [before + value for value in values]
-            else:
-                made = [start + before + value for start, value in zip(made, values, strict=True)]
+            befores.append(before + self._heads[name] + _shape((1, *batch.answers[index].shape[1:])) + b"[")
+            columns.append(batch.values(index))
             before = b"]},"
-        return [each + b"]}]}" for each in made]
+        return woven(befores, columns, b"]}]}")
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,7 @@ from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
 from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
 from serinus_runtime.predictionlog import INLINE_BYTES, Prediction, who
-from serinus_runtime.state import Model, State
+from serinus_runtime.state import GOING, Model, State
 from serinus_runtime.tracing import Trace, trace_id
 
 _GONE = 499
@@ -51,7 +51,7 @@ class Inference(Ticket):
             return
         if state.refusing and not self.admitted:
             exchange.close = True
-            self._refuse("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
+            self._refuse(*GOING)
             return
         if state.tracing is not None:
             self.trace = state.tracing.begin(exchange.headers, exchange.path, exchange.received)

@@ -31,6 +31,20 @@ class Joined:
         return found
 
 
+def woven(befores: Sequence[bytes], columns: Sequence[list[bytes]], last: bytes) -> list[bytes]:
+    """The outputs of a batch as text, by row: what stands before each value, the value, and at the end `last`.
+
+    `columns` has the values of one output after the other, each by row.
+    """
+    made: list[bytes] = []
+    for before, values in zip(befores, columns, strict=True):
+        if made:
+            made = [start + before + value for start, value in zip(made, values, strict=True)]
+        else:
+            made = [before + value for value in values]
+    return [each + last for each in made]
+
+
 def _by_row(array: Array) -> list[bytes]:
     flat = array.reshape(len(array), -1)
     if array.dtype.kind == "O" or not flat.shape[1]:

@@ -25,7 +25,7 @@ from serinus_runtime.datatypes import Array
 from serinus_runtime.fast import add_line, line
 from serinus_runtime.identity import Identity
 from serinus_runtime.inputhash import input_hash
-from serinus_runtime.joined import Joined
+from serinus_runtime.joined import Joined, woven
 from serinus_runtime.sinks import Sink, Stopping
 
 OFF = "off"
@@ -321,21 +321,10 @@ class PredictionLog:
     def outputs(self, batch: Joined) -> list[bytes]:
         """What a line says of the outputs of each row of `batch`; made once for all of them."""
         if batch.logged is None:
-            batch.logged = self._logged(batch)
+            befores = [(b"," if index else b',"outputs":{') + _member(name) for index, name in enumerate(batch.names)]
+            columns = [self._nested(name, batch, index) for index, name in enumerate(batch.names)]
+            batch.logged = woven(befores, columns, b"}")
         return batch.logged
-
-    def _logged(self, batch: Joined) -> list[bytes]:
-        before = b',"outputs":{'
-        made: list[bytes] = []
-        for index, name in enumerate(batch.names):
-            values = self._nested(name, batch, index)
-            before += _member(name)
-            if index == 0:
-                made = [before + value for value in values]
-            else:
-                made = [start + before + value for start, value in zip(made, values, strict=True)]
-            before = b","
-        return [each + b"}" for each in made]
 
     def _nested(self, name: str, batch: Joined, index: int) -> list[bytes]:
         """The values of an output by row, in the brackets of its shape."""

@@ -14,7 +14,7 @@ from serinus_runtime import logs
 from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
-from serinus_runtime.state import State
+from serinus_runtime.state import GOING, State
 from serinus_runtime.tickets import Ticket
 
 _THREADS = 32
@@ -80,7 +80,7 @@ class Predictions:
             self._refuse(exchange, "invalid", 405, "POST a body for the handler here", b"allow: POST\r\n")
         elif state.refusing:
             exchange.close = True
-            self._refuse(exchange, "draining", 503, "this server is going away: ask another", _RETRY)
+            self._refuse(exchange, *GOING)
         elif state.ingress is not None and (refusal := state.ingress.admit(exchange, Ticket({}, 0, ()))) is not None:
             self._refuse(exchange, *refusal)
         elif self.under_way >= self._waiting:

@@ -22,7 +22,7 @@ from serinus_runtime.config import Config
 from serinus_runtime.digest import verify
 from serinus_runtime.failures import FailureError
 from serinus_runtime.loading import Loaded, load_model
-from serinus_runtime.state import LOADING, STARTING, Away, Refusal
+from serinus_runtime.state import GOING, LOADING, STARTING, Away, Refusal
 
 if TYPE_CHECKING:
     from serinus_runtime.server import Server
@@ -107,7 +107,7 @@ class Reloader:
         base = old.config if old is not None else self._given_up
         if base is None or server.state.draining:
             logs.event("warning", "nothing is loaded anew: there is no model of ours in service")
-            return Reloaded("failed", "this server is going away" if server.state.draining else LOADING)
+            return Reloaded("failed", GOING.message if server.state.draining else LOADING)
         wanted = msgspec.structs.replace(base, **{name: getattr(config, name) for name in FIELDS})
         in_thread = asyncio.get_running_loop().run_in_executor
         loaded: Loaded | None = None
@@ -118,7 +118,7 @@ class Reloader:
                 return Reloaded("unchanged")
             loaded = await in_thread(None, self._load, wanted)
             if server.state.draining:
-                raise _GoingError("this server is going away")  # noqa: TRY301
+                raise _GoingError(GOING.message)  # noqa: TRY301
             new = server.prepare(wanted, loaded)
         except Exception as error:
             if loaded is not None:

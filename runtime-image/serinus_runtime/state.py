@@ -55,6 +55,7 @@ class Away(NamedTuple):
     old_state: str
 
 
+GOING = Refusal("draining", 503, "this server is going away: ask another", b"retry-after: 1\r\n")
 LOADING = "the model is still loading"
 STARTING = Away(Refusal("not_ready", 503, LOADING, b"retry-after: 1\r\n"), "UNAVAILABLE", LOADING, "LOADING")
 

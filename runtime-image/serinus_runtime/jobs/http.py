@@ -15,6 +15,7 @@ from serinus_runtime.jobs.callbacks import HEADER, check_callback
 from serinus_runtime.jobs.records import Record, StoreUnavailableError
 from serinus_runtime.jobs.service import Job, Jobs, JobsFullError
 from serinus_runtime.problems import InvalidRequestError
+from serinus_runtime.state import GOING
 
 PATH = b"/v2/requests/"
 _SOON = b"retry-after: 1\r\n"
@@ -49,7 +50,8 @@ class JobsFront:
             _error(exchange, admitted.status, admitted.message, admitted.headers)
             return
         if self._draining() and not self.jobs.store.shared:
-            _error(exchange, 503, "this server is going away, and what it keeps with it: ask another", _SOON)
+            # What it keeps goes with it.
+            _error(exchange, GOING.status, GOING.message, GOING.headers)
             return
         headers = exchange.headers
         try:

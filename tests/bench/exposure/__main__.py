@@ -62,7 +62,8 @@ class Run:
         done = {each.key for each in read(results)}
         self._left: dict[Contender, queue.SimpleQueue[Trial]] = {who: queue.SimpleQueue() for who in CONTENDERS}
         for trial in trials(options.good, options.bad, quick=options.quick):
-            if trial.key not in done and (not options.only or options.only in trial.key):
+            skipped = any(part in trial.key for part in options.skip)
+            if trial.key not in done and not skipped and (not options.only or options.only in trial.key):
                 self._left[trial.contender].put(trial)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> None:
@@ -169,6 +170,7 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=25.0, help="users' requests per second in each lane")
     parser.add_argument("--minutes", type=float, default=240.0, help="break off after so many")
+    parser.add_argument("--skip", action="append", default=[], help="no trials whose key contains this; repeatable")
     parser.add_argument("--only", default="", help="only trials whose key contains this")
     parser.add_argument("--quick", action="store_true", help="one bad version, Serinus and Flagger's fastest")
     parser.add_argument("--report", action="store_true", help="only tell what was found so far")

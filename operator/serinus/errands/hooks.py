@@ -10,13 +10,12 @@ import aiohttp
 
 from serinus.errands.edge import ErrandError, Key
 from serinus.errands.guard import Guard
+from serinus.errands.statuses import lasting
 from serinus.release.hooks import HookAnswer, HookTask, Said
 
 ANSWER_BYTES = 64 << 10
 SHOWN = 200
 """Characters of a webhook's message that are kept."""
-PASSING = frozenset({408, 425, 429})
-"""Statuses that say: later."""
 
 
 class HookCaller:
@@ -66,11 +65,9 @@ def _said(answer: aiohttp.ClientResponse, body: bytes) -> HookAnswer:
             return HookAnswer(Said.HOLD, message, _seconds(answer.headers.get("Retry-After")))
         return HookAnswer(Said.GO, message)
     shown = f"HTTP {status}" + (f": {message}" if message else "")
-    if 400 <= status < 500 and status not in PASSING:
-        return HookAnswer(Said.NO, shown)
-    if 300 <= status < 400:
-        return HookAnswer(Said.NO, f"{shown}: redirects are not followed")
-    return HookAnswer(Said.NOTHING, shown)
+    if not lasting(status):
+        return HookAnswer(Said.NOTHING, shown)
+    return HookAnswer(Said.NO, f"{shown}: redirects are not followed" if status < 400 else shown)
 
 
 def _told(body: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import aiohttp
 from serinus import telemetry
 from serinus.api.notifications import Channel, Notification
 from serinus.errands.guard import Guard
+from serinus.errands.statuses import lasting
 from serinus.notify.text import TemplateProblem, text
 from serinus.release.outbox import Delivery, Receipt, fields
 
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10.0
 """Seconds for one call."""
 LONGEST_ADDRESS = 4096
-_TRANSIENT = frozenset({408, 425, 429})
 
 
 class Sender:
@@ -65,7 +65,7 @@ class Sender:
             return Receipt(f"{_called(task.to)} cannot be reached: {type(error).__name__}")
         if 200 <= status < 300:
             return Receipt()
-        return Receipt(f"{_called(task.to)} answered {status}", 300 <= status < 500 and status not in _TRANSIENT)
+        return Receipt(f"{_called(task.to)} answered {status}", final=lasting(status))
 
     def _address(self, to: Notification) -> str:
         if to.url is not None:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from serinus.api.status import Outcome
 from serinus.api.webhooks import FailurePolicy, HookCall, HookState, HookTime, Webhook
 from serinus.release.draft import Draft
-from serinus.release.hooks import TRIES, HookAnswer, Said, answer_of, errand, pause
+from serinus.release.hooks import HookAnswer, Said, answer_of, errand
+from serinus.release.retries import HOOK, too_early
 from serinus.release.transitions import finish, roll_back
 
 REASON = "WebhookRefused"
@@ -43,8 +44,7 @@ def unanswered(draft: Draft, when: HookTime, evidence: str | None = None) -> boo
 def _asked(draft: Draft, hook: Webhook, call: HookCall) -> HookCall:
     if call.state in _DONE:
         return call
-    if call.retry_at is not None and (left := (call.retry_at - draft.now).total_seconds()) > 0:
-        draft.wake.append(left)
+    if too_early(draft, call.retry_at):
         return call
     release = draft.release
     key = f"{release.revision}/{release.started_at.timestamp():.0f}/{call.when}/{call.step}/{hook.name}/{call.asked}"
@@ -80,8 +80,8 @@ def _answered(draft: Draft, hook: Webhook, call: HookCall, answer: HookAnswer) -
         return _later(draft, call, answer.message or "hold", _again(answer), asked=call.asked + 1, attempt=1)
     message = f"refused: {answer.message}" if answer.said is Said.NO else f"no answer: {answer.message}"
     policy = hook.failure_policy
-    if answer.said is Said.NOTHING and (call.attempt < TRIES or policy is FailurePolicy.HOLD):
-        return _later(draft, call, message, pause(call.attempt), asked=call.asked, attempt=call.attempt + 1)
+    if answer.said is Said.NOTHING and (not HOOK.spent(call.attempt) or policy is FailurePolicy.HOLD):
+        return _later(draft, call, message, HOOK.pause(call.attempt), asked=call.asked, attempt=call.attempt + 1)
     if policy is FailurePolicy.HOLD:
         return _later(draft, call, message, LONGEST, asked=call.asked + 1, attempt=1)
     if policy is FailurePolicy.IGNORE:

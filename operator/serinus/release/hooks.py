@@ -13,9 +13,6 @@ from serinus.api import API_VERSION
 from serinus.api.webhooks import Webhook
 from serinus.release.errands import Errand, Result
 
-TRIES = 5
-"""Tries of one asking before no answer counts as a failure."""
-LONGEST_PAUSE = 60.0
 GRACE = 5.0
 """Seconds beyond the timeout that are left to the edge."""
 
@@ -61,11 +58,6 @@ def answer_of(result: Result) -> HookAnswer:
     if isinstance(result.value, HookAnswer):
         return result.value
     return HookAnswer(Said.NOTHING, result.problem)
-
-
-def pause(attempt: int) -> float:
-    """Seconds before the next try."""
-    return float(min(2.0**attempt, LONGEST_PAUSE))
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from serinus.api.status import Outcome, ReleaseRecord
 from serinus.api.webhooks import HookTime, Notice
 from serinus.release.draft import Draft
-from serinus.release.hooks import TRIES, Said, answer_of, errand, pause
+from serinus.release.hooks import Said, answer_of, errand
+from serinus.release.retries import HOOK, too_early
 
 MOST = 16
 """Notices that may be under way; the oldest are dropped."""
@@ -45,8 +46,7 @@ def _told(draft: Draft, notice: Notice) -> Notice | None:
     )
     if hook is None or entry is None:
         return None
-    if notice.retry_at is not None and (left := (notice.retry_at - draft.now).total_seconds()) > 0:
-        draft.wake.append(left)
+    if too_early(draft, notice.retry_at):
         return notice
     key = f"{notice.revision}/{notice.finished_at.timestamp():.0f}/{notice.when}/{notice.name}"
     result = draft.ask(errand(hook, key, notice.attempt, _facts(draft, notice, entry)))
@@ -55,11 +55,11 @@ def _told(draft: Draft, notice: Notice) -> Notice | None:
     answer = answer_of(result)
     if answer.said is not Said.NOTHING:
         return None
-    if notice.attempt >= TRIES:
+    if HOOK.spent(notice.attempt):
         text = f"webhook {notice.name} ({notice.when}) was not told of version {entry.version}: {answer.message}"
         draft.note("WebhookNotTold", text, warning=True)
         return None
-    seconds = pause(notice.attempt)
+    seconds = HOOK.pause(notice.attempt)
     draft.wake.append(seconds)
     return notice.model_copy(update={"attempt": notice.attempt + 1, "retry_at": draft.now + timedelta(seconds=seconds)})
 

@@ -17,10 +17,8 @@ from serinus.api.status import Message
 from serinus.release.draft import Draft
 from serinus.release.errands import Errand
 from serinus.release.observed import Note
+from serinus.release.retries import MESSAGE, too_early
 
-ATTEMPTS = 5
-FIRST_PAUSE = 10.0
-"""Seconds before the second attempt; each later pause is four times as long."""
 MOST = 20
 """Messages of one ModelDeployment that wait at a time."""
 LIMIT = 20.0
@@ -133,8 +131,7 @@ def _attempt(draft: Draft, message: Message, to: Notification | None) -> Message
     """The message as it waits on; None where it is delivered or given up."""
     if to is None:
         return None
-    if message.next_at is not None and (left := (message.next_at - draft.now).total_seconds()) > 0:
-        draft.wake.append(max(left, 0.1))
+    if too_early(draft, message.next_at):
         return message
     result = draft.ask(Errand(f"notify/{message.id}/{message.attempts}", Delivery(message, to), LIMIT))
     if result is None:
@@ -143,10 +140,10 @@ def _attempt(draft: Draft, message: Message, to: Notification | None) -> Message
     if not receipt.problem:
         return None
     attempts = message.attempts + 1
-    if receipt.final or attempts >= ATTEMPTS:
+    if receipt.final or MESSAGE.spent(attempts):
         _give_up(draft, message, receipt.problem)
         return None
-    pause = FIRST_PAUSE * 4 ** (attempts - 1)
+    pause = MESSAGE.pause(attempts)
     draft.wake.append(pause)
     return message.model_copy(update={"attempts": attempts, "next_at": draft.now + timedelta(seconds=pause)})
 

@@ -13,7 +13,8 @@ from serinus.api.status import Message
 from serinus.release import outbox
 from serinus.release.errands import Errand, Result
 from serinus.release.machine import decide
-from serinus.release.outbox import ATTEMPTS, Delivery, Receipt
+from serinus.release.outbox import Delivery, Receipt
+from serinus.release.retries import MESSAGE
 from unit.release.world import World, releasing, settled, spec, stored, with_live
 
 TEAM = {"type": "Slack", "receiver": "team"}
@@ -121,7 +122,7 @@ def test_a_dead_receiver_is_given_up_and_holds_nothing() -> None:
     assert world.live() == "v2"
     for _ in range(600):
         world.tick()
-    assert world.attempts == [f"notify/1/{number}" for number in range(ATTEMPTS)]
+    assert world.attempts == [f"notify/1/{number}" for number in range(MESSAGE.most)]
     assert world.status.outbox == []
     failed = [note for note in world.notes if note.reason == "NotificationFailed"]
     assert len(failed) == 1
@@ -147,7 +148,7 @@ def test_a_pause_grows_and_the_decision_asks_to_be_woken() -> None:
             assert decision.requeue_after is not None
             pauses.append((world.status.outbox[0].next_at - world.now).total_seconds())
     assert max(pauses) > 100
-    assert max(pauses) <= outbox.FIRST_PAUSE * 4 ** (ATTEMPTS - 2)
+    assert max(pauses) <= MESSAGE.pause(4)
 
 
 def test_a_receiver_that_is_gone_from_the_spec_is_not_waited_for() -> None:

@@ -112,6 +112,23 @@ def test_no_answer(policy: str, live: str, calls: int) -> None:
     assert len({task.idempotency_key for task in board.tasks}) == 1
 
 
+def test_a_hold_outlasts_a_weekend_without_an_answer() -> None:
+    """A try every minute: more tries than a power of two has room for, and nothing ends but by hand."""
+    world = with_live()
+    Board(world, *["timed out"] * 4000)
+    world.apply(hooked("v2", "Before", policy="Hold"))
+    world.run(lambda w: bool(w.status.release and w.status.release.webhooks))
+    began, most = world.now, 0
+    while (world.now - began).total_seconds() < 2 * 86_400:
+        world.tick(60.0)
+        assert world.status.release is not None
+        most = max(most, world.status.release.webhooks[0].attempt)
+    assert most > 1100
+    world.asked["abort"] = "1"
+    world.run(settled)
+    assert world.live() == "v1"
+
+
 @pytest.mark.parametrize(("policy", "live"), [("Fail", "v1"), ("Ignore", "v2"), ("Hold", "v2")])
 def test_a_refusal_by_policy(policy: str, live: str) -> None:
     world = with_live()

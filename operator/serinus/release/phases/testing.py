@@ -11,12 +11,11 @@ from serinus.api.units import Duration
 from serinus.release.draft import Draft
 from serinus.release.errands import Errand
 from serinus.release.passing import may_not_pass
+from serinus.release.retries import SMOKE_TEST
 from serinus.release.smoke import SmokeReport, SmokeTask, judge, told
 from serinus.release.transitions import finish, next_step
 
 REASON = "SmokeTestFailed"
-LONGEST_PAUSE = 30.0
-"""Seconds between two tries to reach the pods."""
 COUNTING = 30.0
 """Seconds that Prometheus is given to count the test's own requests, so that they are not taken for users'."""
 
@@ -61,7 +60,7 @@ def _attempt(draft: Draft, test: SmokeTest, known: SmokeTestStatus) -> SmokeTest
         return known
     if isinstance(result.value, SmokeReport):
         return _finished(draft, test, known, result.value)
-    pause = min(2.0**known.attempt, LONGEST_PAUSE)
+    pause = SMOKE_TEST.pause(known.attempt)
     draft.say("SmokeTestRetried", f"the smoke test could not be made: {result.problem}; once more in {pause:g} s")
     draft.wake.append(pause)
     return known.model_copy(

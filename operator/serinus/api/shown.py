@@ -28,24 +28,12 @@ class Capital(ApiModel):
     """Share of the capital that is not yet invested."""
 
 
-class Spread(ApiModel):
-    """How much the live revision's counts vary from look to look and pod to pod: clumps show there."""
-
-    looks: int = 0
-    errors: int = 0
-    errors_squared: int = 0
-    slow: int = 0
-    slow_squared: int = 0
-
-
 class Recent(ApiModel):
     """The live revision over about the last half minute; what is older fades."""
 
     requests: float = 0.0
     errors: float = 0.0
     slow: float = 0.0
-    spread: Spread = Spread()
-    """Over the whole release."""
 
 
 class Measurement(ApiModel):

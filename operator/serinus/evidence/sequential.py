@@ -24,10 +24,7 @@ one: Kelly's bet where blocks are large and failures come in batches. A part is 
 while the step lasts, so that a candidate which turns bad late is not protected by the good it did before: a mixture
 over the time of the change is a supermartingale too (Shin, Ramdas and Rinaldo, "E-detectors", 2023).
 
-A candidate is compared with the live revision by the same bets, with p0 the upper confidence bound of the live
-revision's share over the same time plus the declared margin. The safe tests of Turner, Ly and Gruenwald ("Generic
-E-variables for exact sequential k-sample tests", 2024) are sharper where requests are independent, but a batch that
-fails together breaks them; and the live revision has most of the requests, so that its bound costs little.
+`versus` compares a candidate with the live revision by such bets on both sides.
 """
 
 from __future__ import annotations
@@ -116,12 +113,20 @@ def bet(capital: Sequence[float], bad: int, requests: int, p0: float, most: floa
         return tuple(capital)
     gain = bad / requests / p0
     after = []
-    for log, rate, (_, together) in zip(capital, alternatives(p0), _PLACES, strict=True):
-        spared = math.exp(requests / together * (math.log1p(-rate) - math.log1p(-p0)))
-        factor = min(most, spared + (1 - spared) * gain)
-        grown = log + math.log(factor) if factor > 0 else _RUIN
-        after.append(max(_RUIN, math.floor(grown * _GRAIN) / _GRAIN))
+    for log, rate, (_, number) in zip(capital, alternatives(p0), _PLACES, strict=True):
+        staked = fraction(requests, rate, number, p0)
+        after.append(rounded(log, min(most, 1 - staked + staked * gain)))
     return tuple(after)
+
+
+def fraction(requests: int, rate: float, number: float, p0: float) -> float:
+    """The share f of the capital to bet on a block, for `rate` against `p0`, where `number` requests count as one."""
+    return -math.expm1(requests / number * (math.log1p(-rate) - math.log1p(-p0)))
+
+
+def rounded(log: float, factor: float) -> float:
+    """Log capital after a factor, down to the decimals that are stored; nothing is lost for ever."""
+    return max(_RUIN, math.floor((log + math.log(factor)) * _GRAIN) / _GRAIN) if factor > 0 else _RUIN
 
 
 def log_evidence(capital: Sequence[float], held_back: float = 0.0) -> float:

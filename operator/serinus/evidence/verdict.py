@@ -10,17 +10,16 @@ from itertools import zip_longest
 from typing import Literal
 
 from serinus.api.analysis import WorseThanLive
-from serinus.api.shown import Capital, Counts, Recent, Spread
+from serinus.api.shown import Capital, Counts, Recent
 from serinus.api.spec import Slo
 from serinus.api.units import Percent
-from serinus.evidence.sequential import AGAIN, HELD_BACK, MOST, Z99, bet, invest, log_evidence, start, upper_bound
+from serinus.evidence import versus
+from serinus.evidence.sequential import AGAIN, HELD_BACK, MOST, bet, invest, log_evidence, start, upper_bound
 
 SLOW_FRACTION = 0.01
 """p99 <= limit means: at most one request in a hundred is slower than the limit."""
 FADE = 0.95
 """What is left of the live revision's recent counts after another look: half of it after about 14."""
-PER_BLOCK = 25
-"""Most requests that one look at one pod of the live revision counts for, when its bound is computed."""
 _STRICTEST = 1e-6
 LAXEST = 0.9
 """The largest share that a candidate is held to: nearly all, where the live revision fails altogether."""
@@ -80,40 +79,15 @@ def share_of_alpha(stage: int, stages: int) -> float:
     return _FIRST if stage == 0 else (1 - _FIRST) / (stages - 1)
 
 
-def fade(recent: Recent, fresh: Counts, blocks: Sequence[Counts] = ()) -> Recent:
-    """The live revision's recent counts after another look: all of them, and by pod where that is known."""
+def fade(recent: Recent, fresh: Counts) -> Recent:
+    """The live revision's recent counts after another look."""
     if fresh.requests == 0:
         return recent
-    errors, slow, known = min(fresh.errors, fresh.requests), min(fresh.slow, fresh.requests), recent.spread
-    by_pod = [(min(b.errors, b.requests), min(b.slow, b.requests)) for b in blocks or (fresh,) if b.requests > 0]
     return Recent(
         requests=round(FADE * recent.requests + fresh.requests, 3),
-        errors=round(FADE * recent.errors + errors, 3),
-        slow=round(FADE * recent.slow + slow, 3),
-        spread=Spread(
-            looks=known.looks + len(by_pod),
-            errors=known.errors + sum(failed for failed, _ in by_pod),
-            errors_squared=known.errors_squared + sum(failed**2 for failed, _ in by_pod),
-            slow=known.slow + sum(late for _, late in by_pod),
-            slow_squared=known.slow_squared + sum(late**2 for _, late in by_pod),
-        ),
+        errors=round(FADE * recent.errors + min(fresh.errors, fresh.requests), 3),
+        slow=round(FADE * recent.slow + min(fresh.slow, fresh.requests), 3),
     )
-
-
-def clump(looks: int, bad: int, squared: int) -> float:
-    """How many bad requests come together on average: the index of dispersion of the counts per block, at least 1."""
-    return max(1.0, (squared - bad**2 / looks) / bad) if looks > 1 and bad > 0 else 1.0
-
-
-def width(candidate: int, live: int) -> float:
-    """Standard errors from the live revision's share to its bound, by the requests of both: at least those of 99 %.
-
-    Where the live share was k standard errors too low by chance, a candidate exactly at the margin wins about
-    (k - z)^2 candidate / (2 live) nats. A false alarm needs 7 of them (alpha 1 %, four questions, the first of several
-    stages), so k above z + 3.7 sqrt(live / candidate); z keeps that above 5.3, which over hundreds of looks and with
-    clumps on both sides has to be that far out. It matters at weights above a half only.
-    """
-    return max(Z99, 5.3 - 3.7 * math.sqrt(live / candidate)) if candidate > 0 else Z99
 
 
 @dataclass(frozen=True)
@@ -136,8 +110,8 @@ class SequentialJudge:
         recent: Recent,
         progress: float = 1.0,
         before: Sequence[Counts] = (),
-        candidate: Counts = _NOTHING,
         fresh: Counts = _NOTHING,
+        beside: Sequence[Counts] = (),
     ) -> dict[str, Capital]:
         """The tests after another look.
 
@@ -148,19 +122,30 @@ class SequentialJudge:
             recent: the same, faded.
             progress: how much of the stage's time is over, 0 to 1.
             before: what the pods of `blocks` answered in the look before, in the same order; nothing where unknown.
-            candidate: its requests over the same stage, for the width of the live revision's bound.
             fresh: the live revision's requests in this look alone.
+            beside: the same, one entry per pod. Without it nothing is compared with the live revision.
         """
         after = {}
         for question in self.questions:
             known = tests.get(question.name, Capital())
             held_back = min(known.held_back, HELD_BACK * (1 - min(1.0, max(0.0, progress))))
             capital = invest(known.invested or start(), known.held_back - held_back)
-            bound, _ = allowed(question, live, recent, candidate, fresh)
-            for block, earlier in zip_longest(blocks, before[: len(blocks)], fillvalue=_NOTHING):
-                bad = min(getattr(block, question.field), block.requests)
-                most = AGAIN if getattr(earlier, question.field) > 0 else MOST
-                capital = bet(capital, bad, block.requests, bound, most)
+            most = [
+                AGAIN if getattr(earlier, question.field) > 0 else MOST
+                for _, earlier in zip_longest(blocks, before[: len(blocks)], fillvalue=_NOTHING)
+            ]
+            mine = [_block(question, block) for block in blocks]
+            if question.versus_live:
+                margin = _clipped(question.limit)
+                # What is left of the looks before this one.
+                bad, requests = getattr(recent, question.field), recent.requests - fresh.requests
+                share = versus.guess(bad - _block(question, fresh)[0], requests, margin)
+                theirs = [_block(question, block) for block in beside]
+                capital = versus.bet(capital, mine, theirs, share, margin, most)
+            else:
+                bound, _ = allowed(question, live, recent, fresh)
+                for (bad, requests), top in zip(mine, most, strict=True):
+                    capital = bet(capital, bad, requests, bound, top)
             after[question.name] = Capital(invested=list(capital), held_back=held_back)
         return after
 
@@ -185,33 +170,25 @@ class SequentialJudge:
         return Verdict(Finding.PASS, "WithinSLO", numbers)
 
     def _fail(self, question: Question, candidate: Counts, live: Counts, recent: Recent, evidence: float) -> Verdict:
-        bad = min(getattr(candidate, question.field), candidate.requests)
-        bound, source = allowed(question, live, recent, candidate)
+        bad, _ = _block(question, candidate)
         sure = min(1 - 1e-9, 1 - math.exp(-evidence))
         text = f"{bad} of {candidate.requests} requests {question.verb} ({_share(bad, candidate)}); "
-        text += f"allowed are {Percent.of(bound)}{source}; sure to {100 * sure:.4g}%"
+        text += f"allowed are {_allowance(question, live, recent)}; sure to {100 * sure:.4g}%"
         return Verdict(Finding.FAIL, question.reason, text)
 
 
-def allowed(
-    question: Question, live: Counts, recent: Recent, candidate: Counts = _NOTHING, fresh: Counts = _NOTHING
-) -> tuple[float, str]:
-    """The share a candidate is held to, and how to say where it comes from."""
+def _allowance(question: Question, live: Counts, recent: Recent) -> str:
+    if question.versus_live:
+        bad, _ = _block(question, live)
+        return f"{Percent.of(question.limit)} more than the live revision's {_share(bad, live)}"
+    bound, source = allowed(question, live, recent)
+    return f"{Percent.of(bound)}{source}"
+
+
+def allowed(question: Question, live: Counts, recent: Recent, fresh: Counts = _NOTHING) -> tuple[float, str]:
+    """The share the SLO holds a candidate to, and how to say where it comes from."""
     bad, lately = min(getattr(live, question.field), live.requests), getattr(recent, question.field)
     now = min(getattr(fresh, question.field), fresh.requests)
-    if question.versus_live:
-        # Requests that are bad together tell as much as one does, and a few looks may have missed every clump.
-        spread = recent.spread
-        size = clump(spread.looks, getattr(spread, question.field), getattr(spread, f"{question.field}_squared"))
-        size = max(size, live.requests / (PER_BLOCK * max(1, spread.looks)))
-        z = width(candidate.requests, live.requests)
-        bound = upper_bound(bad / size, live.requests / size, z)
-        if _surely_above(lately, recent.requests, bound):
-            bound = max(bound, upper_bound(lately / size, recent.requests / size, z))
-        if _surely_above(now / size, fresh.requests / size, bound):
-            bound = max(bound, upper_bound(now / size, fresh.requests / size))
-        margin = Percent.of(question.limit)
-        return _clipped(bound + question.limit), f" (the live revision's upper bound and {margin})"
     limit = bound = _clipped(question.limit)
     if live.requests > 0 and bad / live.requests > limit:
         bound = max(limit, upper_bound(bad, live.requests))
@@ -222,6 +199,10 @@ def allowed(
     if bound > limit:
         return _clipped(bound), " (the live revision misses the SLO too)"
     return limit, " by the SLO"
+
+
+def _block(question: Question, counts: Counts) -> versus.Block:
+    return min(getattr(counts, question.field), counts.requests), counts.requests
 
 
 def _surely_above(bad: float, requests: float, limit: float) -> bool:

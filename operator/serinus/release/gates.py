@@ -40,7 +40,7 @@ def count(draft: Draft) -> None:
         draft.update_release(served=release.served + fresh.requests, evidence_at=draft.now)
     live_name = draft.status.live.revision if draft.status.live else ""
     live_fresh = evidence.counts.get(live_name, Counts())
-    recent = fade(release.recent, live_fresh, evidence.blocks.get(live_name, ()))
+    recent = fade(release.recent, live_fresh)
     draft.update_release(recent=recent)
     previewed = release.phase is Phase.PREVIEWING
     if not previewed and (release.serving_since is None or release.weight == 0):
@@ -57,7 +57,8 @@ def count(draft: Draft) -> None:
     blocks = evidence.blocks.get(release.revision, (fresh,))
     before = evidence.before.get(release.revision, ())
     judge = draft.judge(stage)
-    tests = judge.observe(release.tests, blocks, live, recent, progress, before, candidate, live_fresh)
+    beside = evidence.blocks.get(live_name, (live_fresh,))
+    tests = judge.observe(release.tests, blocks, live, recent, progress, before, live_fresh, beside)
     draft.update_release(tests=tests)
 
 

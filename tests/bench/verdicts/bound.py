@@ -11,18 +11,20 @@ Sandoval and Jordan, "Universal log-optimality for general classes of e-processe
 2025). One request per block gives KL; a block that fails as a whole tells as much as one request.
 
 Against a live revision a test may take any pair of shares for true that is still good, so both have the minimum over
-them, of what candidate and live revision tell together. Neither knows of ticks: the targets add one.
+them, of what candidate and live revision tell together. Traffic with a daily shape tells as much in each second as it
+has then. Neither knows of ticks: the targets add one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.verdicts.rows import Row
+from bench.verdicts.rows import Row, level
 from bench.verdicts.serinus_rule import ALPHA
 from bench.verdicts.streams import TICK, Clumps, Pods, pods_for
 
@@ -40,44 +42,64 @@ def divergence(q: float, p: float) -> float:
 
 def seconds(row: Row) -> float:
     """Seconds at the row's traffic where requests are independent, and the test knows it."""
-    if row.margin is None or row.live is None:
-        information = divergence(row.share, row.limit)
-    else:
-        information = min(
-            divergence(row.share, p + row.margin) + row.live_per_candidate[0] * divergence(row.live, p)
-            for p in _between(row, 1000)
+
+    def told(swing: float) -> float:
+        share, rate = row.share * swing, row.rate * swing
+        if row.margin is None or row.live is None:
+            return rate * divergence(share, row.limit)
+        live, margin = row.live * swing, row.margin
+        return rate * min(
+            divergence(share, p + margin) + row.live_per_candidate[0] * divergence(live, p)
+            for p in _between(live, share - margin, 1000)
         )
-    return math.log(1 / ALPHA) / information / row.rate
+
+    return _until(row, told)
 
 
 def clump_proof(row: Row) -> float:
     """Seconds at the row's traffic, pods and clumps for a test that holds whatever happens inside a block."""
-    candidate = _blocks(row.rate, row.share, row.clumps)
-    if row.margin is None or row.live is None:
-        return math.log(1 / ALPHA) / (pods_for(row.rate) * _information(candidate, row.limit)) * TICK
-    rate = row.rate * row.live_per_candidate[0]
-    live = tuple(1 - share for share in _blocks(rate, row.live, row.clumps))
-    information = min(
-        pods_for(row.rate) * _information(candidate, p + row.margin) + pods_for(rate) * _information(live, 1 - p)
-        for p in _between(row, 30)
-    )
-    return math.log(1 / ALPHA) / information * TICK
+    pods, live_rate = pods_for(row.rate), row.rate * row.live_per_candidate[0]
+
+    def told(swing: float) -> float:
+        candidate = _blocks(row.rate, row.share * swing, row.clumps, swing)
+        if row.margin is None or row.live is None:
+            return pods * _information(candidate, row.limit) / TICK
+        share, margin = row.live * swing, row.margin
+        live = tuple(1 - each for each in _blocks(live_rate, share, row.clumps, swing))
+        return (
+            min(
+                pods * _information(candidate, p + margin) + pods_for(live_rate) * _information(live, 1 - p)
+                for p in _between(share, row.share * swing - margin, 30)
+            )
+            / TICK
+        )
+
+    return _until(row, told)
 
 
-def _between(row: Row, steps: int) -> list[float]:
+def _until(row: Row, told: Callable[[float], float]) -> float:
+    """Seconds until log(1/alpha) nats are told, at so many a second by the factor on traffic and shares."""
+    needed, passed = math.log(1 / ALPHA), 0.0
+    if row.swing is level:
+        return needed / told(1.0)
+    while (gain := told(round(row.swing(passed), 2))) * TICK < needed:
+        needed, passed = needed - gain * TICK, passed + TICK
+    return passed + needed / gain
+
+
+def _between(low: float, high: float, steps: int) -> list[float]:
     """Shares of the live revision that may be true, from its own up to the candidate's less the margin."""
-    low, high = row.live or 0.0, row.share - (row.margin or 0.0)
     return [low + (high - low) * i / steps for i in range(steps + 1)]
 
 
 @lru_cache(maxsize=256)
-def _blocks(rate: float, share: float, clumps: Clumps) -> tuple[Floats, ...]:
+def _blocks(rate: float, share: float, clumps: Clumps, swing: float = 1.0) -> tuple[Floats, ...]:
     """Bad shares of blocks with requests, by class of size."""
     pods = Pods(rate, pods_for(rate), clumps, np.random.default_rng(17))
     everyone = np.arange(_BLOCKS)
-    pods.tick(0, everyone, share)
+    pods.tick(0, everyone, share, swing)
     # The second tick: bursts of the first reach into it.
-    bad, requests = pods.tick(0, everyone, share)
+    bad, requests = pods.tick(0, everyone, share, swing)
     order = np.argsort(requests, kind="stable")
     order = order[requests[order] > 0]
     return tuple(bad[part] / requests[part] for part in np.array_split(order, _SIZES) if len(part))

@@ -85,6 +85,10 @@ def rows() -> Iterator[Row]:
         yield Row("good", rate, 0.01, 0.5, "batch", live=0.01, margin=0.005, swing=day, good=True)
         for clumps in ALL:
             yield Row("good", rate, 0.011, 0.5, clumps, 0.01, 0.001, good=True, live_per_candidate=FURTHER)
+        yield Row("good", rate, 0.015, 0.5, "pod", live=0.01, margin=0.005, good=True)
+        yield Row("good", rate, 0.101, 0.5, "pod", live=0.1, margin=0.001, good=True)
+        yield Row("good", rate, 0.105, 0.5, "batch", 0.1, 0.005, good=True, live_per_candidate=FURTHER)
+        yield Row("good", rate, 0.051, 0.5, "burst", 0.05, 0.001, good=True, live_per_candidate=FURTHER)
     for limit, shares in ((ERRORS, (0.002, 0.005, 0.01, 0.05, 0.2)), (SLOW, (0.02, 0.05, 0.2, 1.0))):
         for share in shares:
             for rate in (1, 10, 100, 1000):
@@ -98,3 +102,7 @@ def rows() -> Iterator[Row]:
         yield Row("bad, against live", rate, 0.05, 0.5, "batch", live=0.01, margin=0.005)
         yield Row("bad, against live", rate, 0.2, 0.5, live=0.01, margin=0.005)
         yield Row("bad, against live", rate, 0.05, 0.5, live=0.01, margin=0.005, swing=day)
+        yield Row("bad, against live", rate, 0.1, 0.5, live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.1, 0.5, "batch", live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.05, 0.5, "burst", live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.2, 0.5, "burst", live=0.01, margin=0.005)

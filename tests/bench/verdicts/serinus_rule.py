@@ -40,23 +40,25 @@ def step(
     live_rate = row.rate * row.live_per_candidate[stage]
     beside = Pods(live_rate, pods_for(live_rate), row.clumps, rng)
     tests, live = Tests(runs), live or Live.of(runs)
-    answered = np.zeros(runs)
     for tick in range(math.ceil(hold / TICK)):
         at = (tick + 1) * TICK
         swing = row.swing(tick * TICK + stage * hold)
         tests.invest(at / hold)
         blocks = [pods.tick(pod, alive, row.share * swing, swing) for pod in range(pods.pods)]
-        answered += np.sum([requests for _, requests in blocks], axis=0)
         bound: float | NDArray[np.float64] = row.limit
         if row.live is not None:
-            live.add([beside.tick(pod, alive, row.live * swing, swing) for pod in range(beside.pods)])
-            bound = live.allowed(row.margin or row.limit, row.margin is not None, answered)
-        for pod, (bad, requests) in enumerate(blocks):
-            tests.bet(pod, bad, requests, bound)
+            theirs = [beside.tick(pod, alive, row.live * swing, swing) for pod in range(beside.pods)]
+            live.add(theirs)
+            bound = live.allowed(row.limit)
+        if row.margin is not None:
+            tests.bet_versus(blocks, theirs, live.guess(row.margin), row.margin)
+        else:
+            for pod, (bad, requests) in enumerate(blocks):
+                tests.bet(pod, bad, requests, bound)
         condemned = tests.evidence() >= threshold
         if condemned.any():
             when[alive[condemned]] = at
-            alive, answered = alive[~condemned], answered[~condemned]
+            alive = alive[~condemned]
             tests.keep(~condemned)
             live.keep(~condemned)
             if not len(alive):

@@ -3,7 +3,8 @@
 Kinds of clumps, all with the same share of bad requests:
 - none: each request is bad on its own;
 - batch: up to 32 requests of a pod fail together;
-- burst: a pod is slow for one whole second, at any moment, also across two ticks.
+- burst: a pod is slow for one whole second, at any moment, also across two ticks;
+- pod: all requests of a pod between two looks fail together.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TICK = 2.0
 BATCH = 32
 PER_POD = 100.0
 """Requests per second that one pod serves."""
-Clumps = Literal["none", "batch", "burst"]
+Clumps = Literal["none", "batch", "burst", "pod"]
 
 
 def pods_for(rate: float) -> int:
@@ -52,6 +53,8 @@ class Pods:
         requests = rng.poisson(self.rate * swing * TICK / self.pods, size)
         if self.clumps == "none" or share <= 0:
             return rng.binomial(requests, min(1.0, share)), requests
+        if self.clumps == "pod":
+            return np.where(rng.random(size) < share, requests, 0), requests
         if self.clumps == "batch":
             together = np.maximum(1, np.minimum(BATCH, requests))
             return np.minimum(requests, together * rng.poisson(requests * share / together)), requests

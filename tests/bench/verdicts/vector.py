@@ -21,10 +21,13 @@ from serinus.evidence.sequential import (
     places,
     together,
 )
-from serinus.evidence.verdict import FADE, LAXEST, PER_BLOCK
+from serinus.evidence.verdict import FADE, LAXEST
+from serinus.evidence.versus import MOST_SHARE, PRIOR
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Blocks = Sequence[tuple[Ints, Ints]]
+"""Bad requests and requests of each pod, by run."""
 
 
 class Tests:
@@ -45,9 +48,7 @@ class Tests:
 
     def bet(self, pod: int, bad: Ints, requests: Ints, p0: float | Floats) -> None:
         """One block of one pod of each run. A block without requests changes nothing."""
-        was_bad = self._was_bad.get(pod, np.zeros(len(bad), bool))
-        self._was_bad[pod] = np.where(requests > 0, bad > 0, was_bad)
-        most = np.where(was_bad, AGAIN, MOST)[:, None]
+        most = self._most(pod, bad, requests)
         if isinstance(p0, float):
             spared = _spared(p0, int(requests.max(initial=0)))[requests]
             gain = np.divide(bad, requests, out=np.full(len(bad), p0), where=requests > 0) / p0
@@ -56,6 +57,29 @@ class Tests:
             spared = np.exp(requests[:, None] * loss)
             gain = np.divide(bad, requests, out=p0.copy(), where=requests > 0) / p0
         self.capital *= np.minimum(most, spared + (1 - spared) * gain[:, None])
+
+    def bet_versus(self, candidate: Blocks, live: Blocks, share: Floats, margin: float) -> None:
+        """One look at both revisions, around the guessed live shares."""
+        p0 = share + margin
+        loss = (np.log1p(-_rates(p0)) - np.log1p(-p0)[:, None]) / np.array(together())
+        stakes = [-np.expm1(requests[:, None] * loss) / p0[:, None] for _, requests in candidate]
+        wanted, total = np.sum(stakes, axis=0), np.sum([requests for _, requests in live], axis=0)
+        largest = np.max([requests for _, requests in live], axis=0)
+        room = np.divide(total, largest, out=np.zeros(len(total)), where=largest > 0) / (1 - share)
+        whole = np.minimum(wanted, room[:, None])
+        scale = np.divide(whole, wanted, out=np.zeros_like(whole), where=wanted > 0)
+        for pod, (stake, (bad, requests)) in enumerate(zip(stakes, candidate, strict=True)):
+            excess = np.divide(bad, requests, out=p0.copy(), where=requests > 0) - p0
+            self.capital *= np.minimum(self._most(pod, bad, requests), 1 + scale * stake * excess[:, None])
+        for bad, requests in live:
+            excess = (bad - requests * share) / np.maximum(1, total)
+            self.capital *= np.maximum(0.0, 1 - whole * excess[:, None])
+
+    def _most(self, pod: int, bad: Ints, requests: Ints) -> Floats:
+        """Largest factor of a pod's block; notes whether this one is bad."""
+        was_bad = self._was_bad.get(pod, np.zeros(len(bad), bool))
+        self._was_bad[pod] = np.where(requests > 0, bad > 0, was_bad)
+        return np.where(was_bad, AGAIN, MOST)[:, None]
 
     def evidence(self) -> Floats:
         """The whole capital of each run."""
@@ -95,33 +119,26 @@ def upper(bad: Floats, requests: Floats, z: float | Floats = Z99) -> Floats:
 
 @dataclass
 class Live:
-    """What the live revision did: since the step began, and lately."""
+    """What the live revision did: since the step began, lately, and in the last look."""
 
     bad: Floats
     requests: Floats
     recent_bad: Floats
     recent: Floats
-    looks: Floats
-    counted: Floats
-    squared: Floats
     fresh_bad: Floats
     fresh: Floats
 
     @classmethod
     def of(cls, runs: int) -> Live:
-        return cls(*(np.zeros(runs) for _ in range(9)))
+        return cls(*(np.zeros(runs) for _ in range(6)))
 
-    def add(self, by_pod: Sequence[tuple[Ints, Ints]]) -> None:
+    def add(self, by_pod: Blocks) -> None:
         """One look: bad requests and requests of each pod."""
-        for bad, requests in by_pod:
-            self.looks += requests > 0
-            self.squared += bad.astype(np.float64) ** 2
         bad, requests = (np.sum([each[i] for each in by_pod], axis=0) for i in (0, 1))
         some = requests > 0
         self.fresh_bad, self.fresh = bad.astype(np.float64), requests.astype(np.float64)
         self.bad += bad
         self.requests += requests
-        self.counted += bad
         self.recent_bad = np.where(some, np.round(FADE * self.recent_bad + bad, 3), self.recent_bad)
         self.recent = np.where(some, np.round(FADE * self.recent + requests, 3), self.recent)
 
@@ -131,37 +148,25 @@ class Live:
         fresh = Live.of(runs)
         if len(some):
             fresh.recent_bad, fresh.recent = self.recent_bad[some], self.recent[some]
-            fresh.looks, fresh.counted, fresh.squared = self.looks[some], self.counted[some], self.squared[some]
         return fresh
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         self.bad, self.requests = self.bad[rows], self.requests[rows]
         self.recent_bad, self.recent = self.recent_bad[rows], self.recent[rows]
-        self.looks, self.counted, self.squared = self.looks[rows], self.counted[rows], self.squared[rows]
         self.fresh_bad, self.fresh = self.fresh_bad[rows], self.fresh[rows]
 
-    def allowed(self, limit: float, versus_live: bool, candidate: Floats) -> Floats:
-        """The share each candidate is held to, which has answered so many requests."""
-        lately = upper(self.recent_bad, self.recent)
-        least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
-        if versus_live:
-            some, looks = np.maximum(1.0, self.counted), np.maximum(1.0, self.looks)
-            clumps = np.where(self.looks > 1, np.maximum(1.0, (self.squared - self.counted**2 / looks) / some), 1.0)
-            clumps = np.maximum(clumps, self.requests / (PER_BLOCK * looks))
-            z = np.maximum(Z99, 5.3 - 3.7 * np.sqrt(self.requests / np.maximum(1e-9, candidate)))
-            bound = upper(self.bad / clumps, self.requests / clumps, z)
-            raised = np.maximum(bound, upper(self.recent_bad / clumps, self.recent / clumps, z))
-            bound = np.where(least > bound, raised, bound)
-            bound = self._raised(bound, clumps) + limit
-        else:
-            rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
-            bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)
-            bound = np.where(least > limit, np.maximum(bound, lately), bound)
-            bound = self._raised(bound, np.ones_like(bound))
-        return np.asarray(np.round(np.clip(bound, 1e-6, LAXEST), 9))
+    def guess(self, margin: float) -> Floats:
+        """The share before the last look, that bets are made around."""
+        bad, requests = (np.maximum(0.0, x) for x in (self.recent_bad - self.fresh_bad, self.recent - self.fresh))
+        share = (PRIOR * margin + bad) / (PRIOR + requests)
+        return np.asarray(np.clip(share, 0.0, MOST_SHARE - margin))
 
-    def _raised(self, bound: Floats, clumps: Floats) -> Floats:
-        """The bound, or what the last look alone shows where that is surely above it."""
-        bad, requests = self.fresh_bad / clumps, self.fresh / clumps
-        least = np.where(requests > 0, 1 - upper(requests - bad, requests), 0.0)
-        return np.asarray(np.where(least > bound, np.maximum(bound, upper(bad, requests)), bound))
+    def allowed(self, limit: float) -> Floats:
+        """The share that the SLO holds each candidate to."""
+        least = np.where(self.recent > 0, 1 - upper(self.recent - self.recent_bad, self.recent), 0.0)
+        rate = np.divide(self.bad, self.requests, out=np.zeros_like(self.bad), where=self.requests > 0)
+        bound = np.where(rate > limit, np.maximum(limit, upper(self.bad, self.requests)), limit)
+        bound = np.where(least > limit, np.maximum(bound, upper(self.recent_bad, self.recent)), bound)
+        least = np.where(self.fresh > 0, 1 - upper(self.fresh - self.fresh_bad, self.fresh), 0.0)
+        bound = np.where(least > bound, np.maximum(bound, upper(self.fresh_bad, self.fresh)), bound)
+        return np.asarray(np.round(np.clip(bound, 1e-6, LAXEST), 9))

@@ -26,7 +26,7 @@ def test_numpy_and_product_agree(limit: float, live_share: float, versus_live: b
     states: list[dict[str, Capital]] = [{} for _ in range(runs)]
     lives, recents = [Counts()] * runs, [Recent()] * runs
     before = [[Counts(), Counts()] for _ in range(runs)]
-    tests, live, answered = Tests(runs), Live.of(runs), np.zeros(runs)
+    tests, live = Tests(runs), Live.of(runs)
     for look in range(looks):
         progress = (look + 1) / looks
         n = rng.poisson(200, runs)
@@ -38,20 +38,18 @@ def test_numpy_and_product_agree(limit: float, live_share: float, versus_live: b
         for _ in range(2):
             m = rng.poisson(5, runs)
             blocks.append((rng.binomial(m, 0.03), m))
-            answered += m
-        bound = live.allowed(limit, versus_live, answered)
-        for pod, (bad, m) in enumerate(blocks):
-            tests.bet(pod, bad, m, bound)
+        if versus_live:
+            tests.bet_versus(blocks, halves, live.guess(limit), limit)
+        else:
+            for pod, (bad, m) in enumerate(blocks):
+                tests.bet(pod, bad, m, live.allowed(limit))
         for run in range(runs):
             fresh = Counts(requests=int(n[run]), errors=int(k[run]))
             lives[run] = Counts(requests=lives[run].requests + fresh.requests, errors=lives[run].errors + fresh.errors)
             pods = [Counts(requests=int(each[run]), errors=int(bad[run])) for bad, each in halves]
-            recents[run] = fade(recents[run], fresh, pods)
+            recents[run] = fade(recents[run], fresh)
             mine = [Counts(requests=int(m[run]), errors=int(bad[run])) for bad, m in blocks]
-            total = Counts(requests=int(answered[run]))
-            states[run] = judge.observe(
-                states[run], mine, lives[run], recents[run], progress, before[run], total, fresh
-            )
+            states[run] = judge.observe(states[run], mine, lives[run], recents[run], progress, before[run], fresh, pods)
             # Pods without requests keep what they did before.
             before[run] = [new if new.requests else old for new, old in zip(mine, before[run], strict=True)]
     for run, state in enumerate(states):

@@ -52,6 +52,7 @@ def ended(world: World) -> tuple[Outcome, str]:
 def test_worse_than_live_inside_the_slo(analysis: dict[str, Any], outcome: tuple[Outcome, str]) -> None:
     changes = {**LAX, **releasing(**analysis)}
     world, candidate = begin(changes)
+    world.pods = 20
     world.error_rate[candidate] = 0.1
     assert ended(world) == outcome
 
@@ -59,6 +60,7 @@ def test_worse_than_live_inside_the_slo(analysis: dict[str, Any], outcome: tuple
 def test_both_as_bad_is_not_worse_than_live() -> None:
     changes = {**LAX, **releasing(worseThanLive={"errorRate": "1%"})}
     world, candidate = begin(changes)
+    world.pods = 20
     world.error_rate = {candidate: 0.1, world.status.live.revision: 0.1}  # type: ignore[union-attr]
     assert ended(world) == (Outcome.PROMOTED, "Promoted")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -71,6 +71,8 @@ class World:
     gateway_down: bool = False
     prometheus_down: bool = False
     rate: float = 200.0
+    pods: int = 1
+    """Of each revision, that share its requests evenly."""
     error_rate: dict[str, float] = field(default_factory=dict)
     slow_rate: dict[str, float] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
@@ -126,7 +128,14 @@ class World:
         shadows = {}
         if (mirror := self.plan.mirror) and not self.joiner_down:
             shadows = {mirror.candidate: Mirrored(dict(self.joined), {"live_only": 9}, dict(self.figures))}
-        return Evidence(True, "", dict(self.unstored), rates=dict(self.rates), own=dict(self.own), shadows=shadows)
+        blocks = {name: tuple(self._by_pod(counts)) for name, counts in self.unstored.items()}
+        return Evidence(
+            True, "", dict(self.unstored), blocks, rates=dict(self.rates), own=dict(self.own), shadows=shadows
+        )
+
+    def _by_pod(self, counts: Counts) -> Iterator[Counts]:
+        for pod in range(self.pods):
+            yield Counts(**{name: (total + pod) // self.pods for name, total in counts.model_dump().items()})
 
     def given(self) -> Input:
         """What the next decision depends on."""

@@ -32,6 +32,10 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15})(Ki|Mi|Gi|Ti)?", re.ASCII)
 _SIZES = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+USUAL_BATCH = 32
+"""Rows."""
+AUTO = "auto"
+"""Of settings that the model itself may decide."""
 TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -66,7 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pin_threads: bool = False
     stuck_after: float = 60.0
     onnx: OnnxOptions = OnnxOptions()
-    batch_max_size: int = 32
+    batch_max_size: int | None = None
+    """None: `USUAL_BATCH`, and more where warm-up shows that it is worth it."""
     batch_max_delay: float = 0.0
     batch_preferred: tuple[int, ...] = ()
     queue_max_length: int = 512
@@ -137,6 +142,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 25.0
     termination_log: str = TERMINATION_LOG
 
+    @property
+    def usual_batch(self) -> int:
+        """Rows that a batch has at most when nothing more was measured."""
+        return self.batch_max_size or USUAL_BATCH
+
 
 SETTINGS: dict[str, object] = {
     **{field: getattr(Config(), field) for field in Config.__struct_fields__ if field != "onnx"},
@@ -151,6 +161,10 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is not a size: write whole bytes, or a number with Ki, Mi, Gi or Ti, such as 4Mi")
     return int(found[1]) * _SIZES[found[2]]
+
+
+def _rows(text: str) -> int | None:
+    return None if text == AUTO else _whole(1, 65536, f", or {AUTO}")(text)
 
 
 def from_environment(environ: Mapping[str, str]) -> Config:
@@ -199,7 +213,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         pin_threads=read("PIN_THREADS", _switch, base.pin_threads),
         stuck_after=read("STUCK_AFTER", _duration(0, 86400), base.stuck_after),
         onnx=read_options(read),
-        batch_max_size=read("BATCH_MAX_SIZE", _whole(1, 65536), base.batch_max_size),
+        batch_max_size=read("BATCH_MAX_SIZE", _rows, base.batch_max_size),
         batch_preferred=read("BATCH_PREFERRED", _wholes(1, 65536), base.batch_preferred),
         batch_max_delay=read("BATCH_MAX_DELAY", _duration(0, 60), base.batch_max_delay),
         queue_max_length=read("QUEUE_MAX_LENGTH", _whole(1, 10_000_000), base.queue_max_length),
@@ -272,11 +286,11 @@ def from_environment(environ: Mapping[str, str]) -> Config:
     )
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def _whole(low: int, high: int, more: str = "") -> Callable[[str], int]:
     def parse(text: str) -> int:
         stripped = text.strip()
         if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 16 and low <= int(stripped) <= high):
-            raise ValueError(f"{text!r} is not allowed: write a whole number from {low} to {high}")
+            raise ValueError(f"{text!r} is not allowed: write a whole number from {low} to {high}{more}")
         return int(stripped)
 
     return parse

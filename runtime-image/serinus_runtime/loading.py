@@ -26,6 +26,8 @@ class Loaded(msgspec.Struct, frozen=True):
     digest: str
     seconds: float
     about: About = About()
+    max_batch: int = 0
+    """Rows that a batch may have; 0: as many as the settings say."""
     costs: dict[int, float] = {}
     """Seconds per batch by its rows, as warm-up measured them; without, nothing runs on the event loop."""
     ragged: Ragged | None = None
@@ -42,16 +44,30 @@ def load_model(config: Config) -> Loaded:
         ragged = open_ragged(config.model_dir, engine.signature)
         lengths = ragged.lengths() if ragged is not None else ()
         examples = read_examples(config.model_dir, engine.signature)
-        warmed = warm_up(engine, config.batch_max_size, config.batch_preferred, lengths, examples)
+        most = config.usual_batch
+        warmed = warm_up(engine, most, config.batch_preferred, lengths, examples)
         if warmed.unproved and config.require_proof:
             raise FailureError(Reason.WARMUP_FAILED, f"SERINUS_REQUIRE_PROOF is set, and {warmed.unproved}")  # noqa: TRY301
         signature = warmed.signature
         # What a batch costs depends on its lengths where there are any: such ones never run on the event loop.
         measurable = engine.inline and ragged is None
-        costs = measure(engine, signature, config.batch_max_size, examples) if measurable else {}
+        grows = config.batch_max_size is None
+        costs = measure(engine, signature, most, examples, grows=grows) if measurable else {}
+        if grows:
+            most = max((most, *costs))
         about = read_about(config.model_dir, signature)
     except BaseException:
         engine.close()
         raise
     ragged = ragged if signature.batched else None
-    return Loaded(engine, signature, digest, time.monotonic() - started, about, costs, ragged, warmed.unproved)
+    return Loaded(
+        engine,
+        signature,
+        digest,
+        time.monotonic() - started,
+        about,
+        max_batch=most,
+        costs=costs,
+        ragged=ragged,
+        unproved=warmed.unproved,
+    )

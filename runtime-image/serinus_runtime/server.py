@@ -20,6 +20,7 @@ from serinus_runtime.controlling import open_control
 from serinus_runtime.digest import verify
 from serinus_runtime.extras import Extras
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.growth import MOST
 from serinus_runtime.http import Application, Limits, Site, connection
 from serinus_runtime.http.site import header_line
 from serinus_runtime.listening import refuse_new
@@ -62,7 +63,7 @@ class Server:
             revision=config.revision,
             model_version=config.model_version,
             slo_latency=config.slo_latency,
-            max_batch=config.batch_max_size,
+            max_batch=config.batch_max_size or MOST,
         )
         self._extras = Extras(config, self.state, self.metrics)
         limits = Limits(

@@ -57,7 +57,7 @@ class Serving:
             loop, engine.instances, cores=cores() if config.pin_threads else (), stuck_after=config.stuck_after
         )
         statistics = Statistics()
-        max_size = min(config.batch_max_size, config.queue_max_length)
+        max_size = min(loaded.max_batch or config.usual_batch, config.queue_max_length)
 
         def observe(rows: int, seconds: float) -> None:
             metrics.batch(rows, seconds)

@@ -48,7 +48,7 @@ TEXTS = {
     "onnx_io_binding": "auto, true or false; auto: on devices with a memory of their own",
     "onnx_cuda_graph": "true: a CUDA graph per shape",
     "onnx_session_config": "JSON of further session entries",
-    "batch_max_size": "rows per batch",
+    "batch_max_size": "rows per batch; auto: 32, and up to 256 where warm-up shows that rows become much cheaper",
     "batch_max_delay": "longest wait of the oldest request for company",
     "queue_max_length": "rows that wait, beyond it 429",
     "queue_max_bytes": "bytes that wait, beyond it 429",

@@ -15,6 +15,7 @@ from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import CodeError, Engine, EngineError, Signature, synthetic_inputs
 from serinus_runtime.examples import HOW, Examples
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.growth import affordable, grown
 
 _ROUNDS = 3
 _MOST_ROUNDS = 12
@@ -114,25 +115,36 @@ def measure(
     examples: Examples | None = None,
     usage: Usage = thread_usage,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    grows: bool = False,
 ) -> dict[int, float]:
     """Seconds per batch at 1, 2, 4 ... up to `max_batch` rows: the best of a few runs on examples or random numbers.
 
     It ends at the first size that takes longer than a second or fails: the sizes that are missing are run away from the
-    event loop, where nothing depends on them.
+    event loop, where nothing depends on them. `grows`: larger sizes are tried as well, see `growth`.
     """
     outputs = [spec.name for spec in signature.outputs]
+
+    def seconds(size: int) -> float:
+        inputs = random_inputs(synthetic_inputs(signature, size)) if examples is None else examples.at(signature, size)
+        return _best(partial(engine.run, inputs, outputs), Meter(usage), clock)
+
+    def more(size: int) -> float | None:
+        try:
+            return seconds(size) if affordable(signature, size) else None
+        except EngineError:
+            return None
+
     sizes = [1 << power for power in range(max(max_batch - 1, 0).bit_length() + 1)] if signature.batched else [1]
     found: dict[int, float] = {}
     for rows in sizes:
-        size = min(rows, max_batch)
-        inputs = random_inputs(synthetic_inputs(signature, size)) if examples is None else examples.at(signature, size)
         try:
-            found[rows] = _best(partial(engine.run, inputs, outputs), Meter(usage), clock)
+            found[rows] = seconds(min(rows, max_batch))
         except EngineError:
             break
         if found[rows] > 1.0:
             break
-    return found
+    return grown(found, max_batch, more) if grows and signature.batched else found
 
 
 def _best(run: Callable[[], object], meter: Meter, clock: Callable[[], float]) -> float:

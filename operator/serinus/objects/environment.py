@@ -29,7 +29,6 @@ def environment(context: Context, revision: Revision) -> list[Object]:
         "SERINUS_HTTP_PORT": str(template.http_port),
         "SERINUS_GRPC_PORT": str(template.grpc_port),
         "SERINUS_METRICS_PORT": str(template.metrics_port),
-        "SERINUS_BATCH_MAX_SIZE": str(runtime.batching.max_size),
         "SERINUS_BATCH_MAX_DELAY": _with_unit(runtime.batching.max_delay),
         "SERINUS_QUEUE_MAX_LENGTH": str(runtime.queue.max_length),
         "SERINUS_QUEUE_TIMEOUT": _with_unit(runtime.queue.timeout),
@@ -48,6 +47,8 @@ def environment(context: Context, revision: Revision) -> list[Object]:
 def _options(runtime: Runtime) -> dict[str, str]:
     """Only what is asked for: a variable more would restart every model when the operator is upgraded."""
     values: dict[str, str] = {}
+    if runtime.batching.max_size is not None:
+        values["SERINUS_BATCH_MAX_SIZE"] = str(runtime.batching.max_size)
     log = runtime.prediction_log
     if log.target is not LogTarget.OFF:
         values |= {

@@ -265,7 +265,7 @@ def open_engine(config: Config) -> TorchEngine:
                 "handler": unpacked.handler,
                 "manifest": unpacked.manifest,
                 "name": config.model_name,
-                "batch_size": config.batch_max_size,
+                "batch_size": config.usual_batch,
                 "style": style.body,
                 "inputs": [spec.name for spec in signature.inputs],
                 "outputs": [[spec.name, spec.datatype, list(spec.shape)] for spec in signature.outputs],

@@ -83,7 +83,7 @@ def batching(config: Config, style: str) -> tuple[int, int]:
     """
     if style == "instances":
         return 1, 1
-    return config.batch_max_size, max(1, math.ceil(config.batch_max_delay * 1000))
+    return config.usual_batch, max(1, math.ceil(config.batch_max_delay * 1000))
 
 
 def properties(config: Config, places: Places, version: str, style: str) -> str:

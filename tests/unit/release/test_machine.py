@@ -281,7 +281,7 @@ def test_lost_snapshot_keeps_the_live_objects() -> None:
 
 def test_revision_name_ignores_written_out_defaults() -> None:
     short = spec("v1")
-    long = spec("v1", runtime={"name": "onnx", "batching": {"maxSize": 32}})
+    long = spec("v1", runtime={"name": "onnx", "queue": {"maxLength": 512}})
     assert Revision.target(NAME, short).name == Revision.target(NAME, long).name
     assert Revision.target(NAME, spec("v1", runtime={"threads": 2})).name != Revision.target(NAME, short).name
 

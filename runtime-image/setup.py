@@ -34,9 +34,12 @@ COMPILED = (
     "proxy/meters",
     "proxy/passage",
     "proxy/pool",
+    "queueerrors",
+    "scheduling",
     "state",
     "statistics",
     "tickets",
+    "waiting",
 )
 
 modules = []

@@ -117,7 +117,7 @@ def test_every_request_is_answered_once_in_time_or_not_run(
             assert isinstance(answer, DeadlinePassedError) == (wait is not None and wait < 0.3)
             assert asked.at[index] - at <= min(0.3, wait or 1.0) + 0.001
     assert len(sent) + refused + gone == len(schedule)
-    assert (batcher.waiting_rows, batcher.busy, batcher._waiting_bytes) == (0, 0, 0)
+    assert (batcher.waiting_rows, batcher.busy, batcher.waiting_bytes) == (0, 0, 0)
     assert max((size for _, size in world.batches), default=0) <= 4
     assert sum(size for _, size in world.batches) >= ran
 

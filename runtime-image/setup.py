@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 # What every request goes through. Classes that msgspec decodes into stay out: mypyc drops what it needs to know.
 COMPILED = (
     "app",
+    "asked",
     "batching",
     "costs",
     "fastjson",
@@ -24,6 +25,7 @@ COMPILED = (
     "joined",
     "metrics",
     "oip",
+    "oiptensors",
     "predictionlog",
     "proxy/account",
     "proxy/app",

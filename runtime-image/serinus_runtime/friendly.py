@@ -17,10 +17,10 @@ import numpy as np
 
 from serinus_runtime import bfloat16
 from serinus_runtime.about import DECISION, About, has_rows
+from serinus_runtime.asked import InferRequest, Reply
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.http import JSON
-from serinus_runtime.oip import InferRequest, Reply
 from serinus_runtime.problems import InvalidRequestError, decode_json, located, reshaped
 
 SCORE = "score"

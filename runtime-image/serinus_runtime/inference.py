@@ -9,15 +9,17 @@ from typing import Final
 import msgspec
 
 from serinus_runtime import logs
-from serinus_runtime.batching import QueueFullError, QueueTimeoutError, Ticket, TooManyRowsError
+from serinus_runtime.asked import Front, InferRequest
 from serinus_runtime.circuit import CircuitOpenError
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine import EngineError, EngineTimeoutError, EngineUnavailableError
 from serinus_runtime.http import JSON, Exchange
 from serinus_runtime.metrics import Metrics
-from serinus_runtime.oip import Front, InferRequest, InvalidRequestError
 from serinus_runtime.predictionlog import INLINE_BYTES, Prediction, who
+from serinus_runtime.problems import InvalidRequestError
+from serinus_runtime.queueerrors import QueueFullError, QueueTimeoutError, TooManyRowsError
 from serinus_runtime.state import GOING, Model, State
+from serinus_runtime.tickets import Ticket
 from serinus_runtime.tracing import Trace, trace_id
 
 _GONE = 499

@@ -4,120 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from serinus_runtime import bfloat16
 from serinus_runtime.about import DECISION, About
+from serinus_runtime.asked import Front, InferRequest, Reply
 from serinus_runtime.binary import from_raw, to_raw
-from serinus_runtime.datatypes import NUMPY, WIRE_BYTES, Array
+from serinus_runtime.datatypes import WIRE_BYTES, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.fastjson import FastReader, Writer
 from serinus_runtime.http import JSON
 from serinus_runtime.joined import Joined
 from serinus_runtime.oipforms import Input, Request, request_decoder
-from serinus_runtime.problems import InvalidRequestError, decode_json, listed, located, reshaped
+from serinus_runtime.oiptensors import Tail, elements
+from serinus_runtime.problems import InvalidRequestError, decode_json, listed
 
 __all__ = ["Front", "InferCodec", "InferRequest", "InvalidRequestError", "Reply"]
 
-_MAX_NESTING = 16
 _HEAD_LENGTH = b"inference-header-content-length"
 _REFUSED_PARAMETERS = ("classification", "shared_memory_region")
-_NONE: frozenset[str] = frozenset()
-_ELEMENTS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
-
-
-class InferRequest:
-    """A checked request: arrays for every input of the model, rows along axis 0 (1 where the model has no rows)."""
-
-    __slots__ = ("binary", "form", "id", "inputs", "kind", "outputs", "parameters", "raw", "rows", "wanted")
-
-    def __init__(
-        self,
-        id: str | None,
-        inputs: dict[str, Array],
-        rows: int,
-        outputs: tuple[str, ...],
-        wanted: tuple[str, ...] | None = None,
-        binary: frozenset[str] = _NONE,
-        form: str = "",
-        parameters: dict[str, Any] | None = None,
-    ) -> None:
-        self.id = id
-        self.inputs = inputs
-        self.rows = rows
-        self.outputs = outputs
-        """What the engine must give."""
-        self.wanted = wanted
-        """What the answer holds, where that differs: outputs that rules add, or fewer."""
-        self.binary = binary
-        """Which of them the answer holds as raw bytes."""
-        self.form = form
-        """What a `Front` remembers of how it was asked."""
-        self.parameters = parameters
-        """What the request says about itself: `timeout`, `priority`."""
-        self.raw = b""
-        """The bytes of the only input, where they are known."""
-        self.kind = b""
-        """What comes before `raw` in its hash."""
-
-    @property
-    def plain(self) -> bool:
-        """True: nothing but its numbers makes the answer different from those of its neighbours."""
-        return self.id is None and self.wanted is None and not self.binary
-
-
-Reply = tuple[bytes, bytes, bytes]
-"""Body, content type, and whole header lines."""
-
-
-class Front(Protocol):
-    """One way to ask the model: what stands between the bytes of an HTTP request and the batcher."""
-
-    def read(self, body: bytes, headers: Mapping[bytes, bytes]) -> InferRequest:
-        """The request in `body`. Raises InvalidRequestError."""
-
-    def reply(self, request: InferRequest, results: Sequence[Array]) -> Reply:
-        """The answer to `request`; `results` are the arrays of its `outputs`, in that order."""
-
-
-class _Tail:
-    """The raw bytes behind the JSON of a binary request, taken in the order of the inputs."""
-
-    def __init__(self, raw: memoryview) -> None:
-        self._raw = raw
-        self._at = 0
-
-    def take(self, name: str, size: object) -> memoryview:
-        if type(size) is not int or size < 0:
-            raise InvalidRequestError(f"input {name!r}: binary_data_size must be a whole number, not {size!r:.60}")
-        left = len(self._raw) - self._at
-        if size > left:
-            raise InvalidRequestError(f"input {name!r}: binary_data_size is {size}, but only {left} bytes follow")
-        start, self._at = self._at, self._at + size
-        return self._raw[start : self._at]
-
-    def end(self) -> None:
-        if self._at != len(self._raw):
-            raise InvalidRequestError(
-                f"{len(self._raw) - self._at} bytes of binary data belong to no input: the sum of binary_data_size is "
-                f"{self._at}, but {len(self._raw)} bytes follow the JSON"
-            )
 
 
 _encoder = msgspec.json.Encoder()
-
-
-def _data_decoder(kind: str, depth: int) -> msgspec.json.Decoder[Any]:
-    element: Any = _ELEMENTS[kind]
-    for _ in range(depth):
-        element = list[element]
-    return msgspec.json.Decoder(element)
-
-
-_data_decoders = {kind: [_data_decoder(kind, depth) for depth in range(_MAX_NESTING + 1)] for kind in _ELEMENTS}
 
 
 class InferCodec:
@@ -188,7 +97,7 @@ class InferCodec:
         head = int(length)
         if head == 0:
             return self._decode_raw(memoryview(body))
-        return self.decode(body[:head], _Tail(memoryview(body)[head:]))
+        return self.decode(body[:head], Tail(memoryview(body)[head:]))
 
     def _decode_raw(self, raw: memoryview) -> InferRequest:
         """The whole body is the only input: what is left open in its shape follows from the length."""
@@ -207,9 +116,9 @@ class InferCodec:
         rows = shape[0] if self._signature.batched else 1
         return InferRequest(None, {spec.name: array}, rows, self._all_outputs, binary=frozenset(self._all_outputs))
 
-    def decode(self, body: bytes, tail: _Tail | None = None) -> InferRequest:
+    def decode(self, body: bytes, tail: Tail | None = None) -> InferRequest:
         """The request in the JSON `body` and the raw tensors in `tail`. Raises InvalidRequestError."""
-        checked = self.check(decode_json(request_decoder, body), lambda spec, given: _array(spec, given, tail))
+        checked = self.check(decode_json(request_decoder, body), lambda spec, given: elements(spec, given, tail))
         if tail is not None:
             tail.end()
         return checked
@@ -334,75 +243,3 @@ def _flag(parameters: Mapping[str, Any] | None, name: str, where: str, *, defaul
     if not isinstance(value, bool):
         raise InvalidRequestError(f"{where}: the parameter {name!r} must be true or false")
     return value
-
-
-def _array(spec: TensorSpec, given: Input, tail: _Tail | None) -> Array:
-    data = given.data
-    if given.parameters is not None:
-        if "shared_memory_region" in given.parameters:
-            raise InvalidRequestError(f"input {spec.name!r}: shared memory is not supported; send the data")
-        if "binary_data_size" in given.parameters:
-            return _binary_array(spec, given, tail)
-    if isinstance(data, msgspec.UnsetType):
-        raise InvalidRequestError(f"input {spec.name!r}: data is missing, and so is the parameter binary_data_size")
-    dtype = NUMPY[spec.datatype]
-    text = bytes(data)
-    depth = _nesting(text)
-    if depth == 0 or depth > _MAX_NESTING:
-        raise InvalidRequestError(f"input {spec.name!r}: data must be an array, flat or nested as the shape says")
-    try:
-        values = _data_decoders[dtype.kind][depth].decode(text)
-    except msgspec.ValidationError as error:
-        where = located(str(error), f"data of input {spec.name!r}", f"data of input {spec.name!r}")
-        raise InvalidRequestError(f"{where}, for datatype {spec.datatype}") from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequestError(f"input {spec.name!r}: data is not JSON: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"input {spec.name!r}: data is not UTF-8: {error}") from None
-    try:
-        if dtype.itemsize < 8 and dtype.kind == "f":
-            with np.errstate(over="raise"):
-                array = np.array(values, dtype=dtype)
-        else:
-            array = np.array(values, dtype=dtype)
-        if spec.datatype == bfloat16.NAME:
-            array = bfloat16.rounded(array)
-    except (OverflowError, FloatingPointError):
-        raise InvalidRequestError(
-            f"input {spec.name!r}: data has a value that does not fit in {spec.datatype}"
-        ) from None
-    except ValueError:
-        raise InvalidRequestError(f"input {spec.name!r}: data is nested unevenly; the shape is {given.shape}") from None
-    shape = tuple(given.shape)
-    if array.shape == shape:
-        return array
-    if array.ndim != 1:
-        raise InvalidRequestError(
-            f"input {spec.name!r}: data is nested as {list(array.shape)}, but the shape is {given.shape}"
-        )
-    if array.size != math.prod(shape):
-        raise InvalidRequestError(
-            f"input {spec.name!r}: data has {array.size} elements, but the shape {given.shape} needs {math.prod(shape)}"
-        )
-    return reshaped(spec.name, array, shape)
-
-
-def _binary_array(spec: TensorSpec, given: Input, tail: _Tail | None) -> Array:
-    if not isinstance(given.data, msgspec.UnsetType):
-        raise InvalidRequestError(f"input {spec.name!r}: both data and binary_data_size are given; send one of them")
-    if tail is None:
-        raise InvalidRequestError(
-            f"input {spec.name!r}: binary_data_size is given, but the header Inference-Header-Content-Length is missing"
-        )
-    assert given.parameters is not None
-    return from_raw(spec.name, spec.datatype, given.shape, tail.take(spec.name, given.parameters["binary_data_size"]))
-
-
-def _nesting(text: bytes) -> int:
-    depth = 0
-    for byte in text:
-        if byte == 0x5B:
-            depth += 1
-        elif byte not in b" \t\r\n":
-            break
-    return depth

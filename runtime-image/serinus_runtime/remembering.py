@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from serinus_runtime.batching import QueueFullError, TooManyRowsError
 from serinus_runtime.cache import ResponseCache
 from serinus_runtime.datatypes import Array
 from serinus_runtime.inputhash import input_hash
+from serinus_runtime.queueerrors import QueueFullError, TooManyRowsError
 from serinus_runtime.sharedcache import Outputs, SharedCache
 from serinus_runtime.tickets import Answer, Call, Ticket
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from serinus_runtime.asked import Front
 from serinus_runtime.batching import Batcher
 from serinus_runtime.config import Config
 from serinus_runtime.costs import Costs
@@ -16,7 +17,7 @@ from serinus_runtime.extras import Extras
 from serinus_runtime.friendly import Predict, PredictV1
 from serinus_runtime.loading import Loaded
 from serinus_runtime.metrics import Metrics
-from serinus_runtime.oip import Front, InferCodec
+from serinus_runtime.oip import InferCodec
 from serinus_runtime.predictionlog import PredictionLog
 from serinus_runtime.predictions import Predictions, RawEngine
 from serinus_runtime.runner import LoopScheduler, ThreadRunner, cores

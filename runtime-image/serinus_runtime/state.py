@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from serinus_runtime.asked import Front
 from serinus_runtime.batching import Batcher, Ticket
 from serinus_runtime.http import Exchange
-from serinus_runtime.oip import Front, InferCodec
+from serinus_runtime.oip import InferCodec
 from serinus_runtime.predictionlog import Prediction, PredictionLog
 from serinus_runtime.remembering import Remembering
 from serinus_runtime.statistics import Statistics

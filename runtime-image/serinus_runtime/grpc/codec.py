@@ -15,12 +15,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from serinus_runtime.about import DECISION, About
+from serinus_runtime.asked import InferRequest, Reply
 from serinus_runtime.binary import MAX_STRINGS, from_raw, to_raw
 from serinus_runtime.datatypes import NUMPY, Array
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.grpc.schema import Message, message_class
 from serinus_runtime.grpc.wireformat import field, split, top_fields, varint
-from serinus_runtime.oip import InferCodec, InferRequest, Reply
+from serinus_runtime.oip import InferCodec
 from serinus_runtime.oipforms import Input, Output, Request
 from serinus_runtime.problems import InvalidRequestError, reshaped
 

@@ -19,6 +19,7 @@ COMPILED = (
     "http/exchange",
     "http/heads",
     "http/protocol",
+    "http/reading",
     "http/site",
     "inference",
     "ingress/http",

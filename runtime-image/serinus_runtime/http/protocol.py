@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import httptools
 import msgspec
@@ -16,6 +16,7 @@ from serinus_runtime import logs
 from serinus_runtime.fast import answer
 from serinus_runtime.http.exchange import JSON, STATUS_LINES, Exchange
 from serinus_runtime.http.heads import HEAD_BYTES, Head
+from serinus_runtime.http.reading import RefusedError, RequestReader
 from serinus_runtime.http.site import Site
 from serinus_runtime.http.streaming import Producer, Stream, Successor
 
@@ -25,42 +26,22 @@ _now: Final = time.monotonic
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class _RefusedError(Exception):
-    """The request is refused while it is still being read; the connection ends with this answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
 def connection(site: Site) -> asyncio.Protocol:
     """What a new connection of `site` is given to."""
     return cast(asyncio.Protocol, HttpProtocol(site))
 
 
-class HttpProtocol:
-    """A connection of `site`. The parser's callbacks are the `on_...` methods without arguments of our own.
+class HttpProtocol(RequestReader):
+    """A connection of `site`: the order of answers, time limits, streams, the end.
 
     It is an asyncio.Protocol in all but name: compiled classes inherit from compiled classes only.
     """
 
     def __init__(self, site: Site) -> None:
-        self._site = site
+        super().__init__(site)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._parser: Any = None
         self.deadline = _NEVER
         """When `on_deadline` is due, in seconds of time.monotonic."""
-        self._current: Exchange | None = None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._raw_head_bytes = 0
-        self._began = False
-        self._in_head = True
-        self._upgrade_body = -1
-        """Bytes of body still to come behind an upgrade that we ignore; -1 when there is none."""
-        self._expect_continue = False
         self._active: deque[Exchange] = deque()
         self._parked: deque[Exchange] = deque()
         self._refused: Exchange | None = None
@@ -69,9 +50,6 @@ class HttpProtocol:
         self._reading = True
         self._writable = True
         self._closed = False
-        self._completed = 0
-        self._last: Exchange | None = None
-        """The newest request that is whole, kept only while the chunk that it came in is looked at."""
         self._upgrading: Exchange | None = None
         """A request for a WebSocket that is neither answered nor granted; what comes behind it is held."""
         self._held = b""
@@ -134,11 +112,11 @@ class HttpProtocol:
         self._completed = 0
         try:
             self._feed(data)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            if isinstance(cause, _RefusedError):
+            if isinstance(cause, RefusedError):
                 self._refuse(cause.status, cause.message)
             else:
                 logs.event("error", "a parser callback failed", error=repr(cause))
@@ -175,121 +153,36 @@ class HttpProtocol:
         if self._active and (stream := self._active[0].streamed) is not None:
             stream.resume()
 
-    # What httptools calls.
+    # What the half that reads asks.
 
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
+    def _begins(self) -> Exchange | None:
         if self._refused is not None:
-            return
-        self._current = Exchange(self._answer, self)
-        self._head_bytes = 0
-        self._raw_head_bytes = 0
-        self._began = True
-        self._in_head = True
-        self._expect_continue = False
+            return None
         if self._writable:
             self.deadline = time.monotonic() + self._site.limits.request_seconds
+        return Exchange(self._answer, self)
 
-    def on_url(self, url: bytes) -> None:
-        """A part of the target."""
-        current = self._current
-        if current is not None:
-            current.target = current.target + url if current.target else url
-            if len(current.target) > self._site.limits.head_bytes // 2:
-                raise _RefusedError(414, f"the target is longer than {self._site.limits.head_bytes // 2} bytes")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header; also trailers of chunked bodies, which are dropped."""
-        current = self._current
-        if current is None or not self._in_head:
-            return
-        headers = current.headers
-        name = name.lower()
-        self._head_bytes += len(name) + len(value) + 4
-        limits = self._site.limits
-        if self._head_bytes > limits.head_bytes or len(headers) >= limits.headers:
-            raise _RefusedError(
-                431, f"at most {limits.headers} headers and {limits.head_bytes} bytes of them are taken"
-            )
-        headers[name] = headers[name] + b", " + value if name in headers else value
-
-    def on_headers_complete(self) -> None:
-        """The head is there: refuse what can be refused now, before the body is read."""
-        current = self._current
-        if current is None:
-            return
-        self._in_head = False
-        parser = self._parser
-        headers = current.headers
-        current.method = parser.get_method()
-        length = headers.get(b"content-length")
-        if length is not None and int(length) > self._site.limits.body_bytes:
-            raise self._too_large()
-        version = parser.get_http_version()
-        if version == "1.0":
-            current.http_10 = True
-            current.keep_alive_10 = parser.should_keep_alive()
-            current.close = not current.keep_alive_10
-        elif version != "1.1":
-            raise _RefusedError(505, f"HTTP/{version} is not spoken here: use HTTP/1.1")
-        elif b"connection" in headers or parser.should_upgrade():
-            current.close = b"close" in {token.strip() for token in headers.get(b"connection", b"").lower().split(b",")}
-        if parser.should_upgrade():
-            if current.method == b"CONNECT" or b"transfer-encoding" in headers:
-                raise _RefusedError(400, "the connection cannot be upgraded")
-            self._upgrade_body = int(length or 0)
-            current.upgrade = (
-                self._upgrade_body == 0
-                and version == "1.1"
-                and current.method == b"GET"
-                and headers.get(b"upgrade", b"").lower() == b"websocket"
-            )
-        if b"expect" in headers:
-            if headers[b"expect"].lower() != b"100-continue":
-                raise _RefusedError(417, "only Expect: 100-continue is understood")
-            if version == "1.1":
-                self._expect_continue = True
-                self._send_continue()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        if self._current is None:
-            return
-        site = self._site
-        self._body_bytes += len(body)
-        site.received_bytes += len(body)
-        if self._body_bytes > site.limits.body_bytes:
-            raise self._too_large()
-        if site.received_bytes > site.limits.receive_bytes:
-            raise _RefusedError(429, "too many large requests are being received: try again later")
-        self._expect_continue = False
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        if self._upgrade_body > 0:
-            return
-        current = self._current
-        if current is None:
-            return
-        self._upgrade_body = -1
-        self._completed += 1
-        self._last = current
-        self._current = None
-        self._expect_continue = False
-        body = self._body
-        current.body = body[0] if len(body) == 1 else b"".join(body)
-        self._forget_body()
-        current.received = time.monotonic()
+    def _whole(self, exchange: Exchange) -> None:
         if self._writable:
             self.deadline = _NEVER
-        if current.upgrade:
-            self._upgrading = current
-        if not self._parked and self._may_begin(current):
-            self._begin(current)
+        if exchange.upgrade:
+            self._upgrading = exchange
+        if not self._parked and self._may_begin(exchange):
+            self._begin(exchange)
         else:
-            self._parked.append(current)
+            self._parked.append(exchange)
             self._pause()
+
+    def _offered(self, rest: bytes) -> bool:
+        if self._successor is not None:
+            if rest:
+                self._successor.data_received(rest)
+            return True
+        if self._upgrading is None:
+            return False
+        self._held = rest
+        self._pause()
+        return True
 
     # The connection's own life.
 
@@ -326,37 +219,6 @@ class HttpProtocol:
         exchange.received = _now()
         self.deadline = _NEVER
         self._begin(exchange)
-
-    def _feed(self, data: bytes) -> None:
-        while True:
-            if self._upgrade_body > 0:
-                part, data = data[: self._upgrade_body], data[self._upgrade_body :]
-                self._upgrade_body -= len(part)
-                if part:
-                    self.on_body(part)
-                if self._upgrade_body > 0:
-                    return
-                self.on_message_complete()
-            if not data:
-                return
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # The offer is declined by answering in HTTP/1.1; the parser has stopped at the end of the head.
-                data = data[upgrade.args[0] :]
-                if self._successor is not None:
-                    if data:
-                        self._successor.data_received(data)
-                    return
-                self._parser = httptools.HttpRequestParser(self)
-                if self._upgrading is not None:
-                    self._held = data
-                    self._pause()
-                    return
-                if self._upgrade_body <= 0 and not data:
-                    return
-            else:
-                return
 
     def _may_begin(self, exchange: Exchange) -> bool:
         if exchange.upgrade and self._active:
@@ -559,14 +421,6 @@ class HttpProtocol:
                 exchange.streamed.gone()
             elif exchange.answer is None and exchange.on_gone is not None:
                 exchange.on_gone()
-
-    def _forget_body(self) -> None:
-        self._site.received_bytes -= self._body_bytes
-        self._body_bytes = 0
-        self._body = []
-
-    def _too_large(self) -> _RefusedError:
-        return _RefusedError(413, f"the body is larger than {self._site.limits.body_bytes} bytes")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers behind everything that was asked before, and ends the connection."""

@@ -28,6 +28,10 @@ has the derivative (sum of the best b_j) - (sum of the best a_i), for that of KL
 theorem; KL_inf as Honda and Takemura 2010). At the minimum the best stakes have equal sums, so that these factors reach
 it. b_j <= 1/(1 - g) says what a live block can tell: it may have failed as a whole by chance, however many requests it
 has. Where the live revision has as few pods as the candidate, that is what decides how long it takes.
+
+Who stakes all that there is room for is ruined by the first live block that does fail as a whole. Where such blocks are
+what makes the live share p, the best stake is 1 - p/p* of the room, p* the share at that minimum: a half where it is
+twice the share. So two of the alternatives take half the room at most.
 """
 
 from __future__ import annotations
@@ -43,6 +47,9 @@ PRIOR = 50.0
 """Requests that the first guess, a live share as large as the margin, counts for."""
 MOST_SHARE = 0.9
 """Guess and margin together are at most this."""
+ROOM = (*(1.0,) * 6, 0.5, 0.5, 1.0, 1.0)
+"""The most that each alternative stakes, as a share of the largest sum of stakes that there is room for. The halves
+belong to the highest rates: they want more than there is room for nearly always."""
 
 
 def guess(bad: float, requests: float, margin: float) -> float:
@@ -85,9 +92,9 @@ def bet(
     excesses = [(bad - requests * share) / total for bad, requests in live if requests]
     theirs: dict[float, float] = {}
     after = []
-    for log, rate, number in zip(capital, alternatives(limit), together(), strict=True):
+    for log, rate, number, part in zip(capital, alternatives(limit), together(), ROOM, strict=True):
         stakes = [fraction(n, rate, number, limit) / limit for n, _, _ in tried]
-        whole = min(sum(stakes), room)
+        whole = min(sum(stakes), part * room)
         scale = whole / sum(stakes)
         if whole not in theirs:
             # Bold bets all stake what there is room for.

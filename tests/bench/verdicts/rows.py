@@ -106,3 +106,5 @@ def rows() -> Iterator[Row]:
         yield Row("bad, against live", rate, 0.1, 0.5, "batch", live=0.01, margin=0.005)
         yield Row("bad, against live", rate, 0.05, 0.5, "burst", live=0.01, margin=0.005)
         yield Row("bad, against live", rate, 0.2, 0.5, "burst", live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.1, 0.5, "pod", live=0.01, margin=0.005)
+        yield Row("bad, against live", rate, 0.3, 0.5, "pod", live=0.05, margin=0.01)

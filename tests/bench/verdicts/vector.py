@@ -22,7 +22,7 @@ from serinus.evidence.sequential import (
     together,
 )
 from serinus.evidence.verdict import FADE, LAXEST
-from serinus.evidence.versus import MOST_SHARE, PRIOR
+from serinus.evidence.versus import MOST_SHARE, PRIOR, ROOM
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,7 +66,7 @@ class Tests:
         wanted, total = np.sum(stakes, axis=0), np.sum([requests for _, requests in live], axis=0)
         largest = np.max([requests for _, requests in live], axis=0)
         room = np.divide(total, largest, out=np.zeros(len(total)), where=largest > 0) / (1 - share)
-        whole = np.minimum(wanted, room[:, None])
+        whole = np.minimum(wanted, room[:, None] * np.array(ROOM))
         scale = np.divide(whole, wanted, out=np.zeros_like(whole), where=wanted > 0)
         for pod, (stake, (bad, requests)) in enumerate(zip(stakes, candidate, strict=True)):
             excess = np.divide(bad, requests, out=p0.copy(), where=requests > 0) - p0

@@ -150,3 +150,50 @@ def test_a_real_difference_is_found_and_none_is_not_invented(together: int) -> N
     assert sum(condemned(0.2, 100) for _ in range(runs)) >= 0.8 * runs
     # 99.9 % upper quantile of Binomial(100, 0.05) is 13.
     assert sum(condemned(0.01, 150) for _ in range(runs)) <= 13
+
+
+def best_stake(shares: list[float], chances: list[float], p: float) -> tuple[float, float]:
+    """KL_inf from these block shares to a mean of p, and the stake that reaches it; concave, so by ternary search."""
+
+    def told(stake: float) -> float:
+        terms = zip(shares, chances, strict=True)
+        return sum(chance * math.log(max(1e-300, 1 + stake * (x - p))) for x, chance in terms)
+
+    low, high = 0.0, 1 / p
+    for _ in range(100):
+        one, two = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (one, high) if told(one) < told(two) else (low, two)
+    return told(low), low
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 2), (2, 19), (3, 1)])
+@pytest.mark.parametrize(
+    "x", [([0.0, 1.0], [0.9, 0.1]), ([0.0, 0.2, 0.5], [0.5, 0.3, 0.2]), ([0.18, 0.22], [0.5, 0.5])]
+)
+@pytest.mark.parametrize("y", [([0.0, 1.0], [0.98, 0.02]), ([0.0, 0.05], [0.8, 0.2])])
+def test_at_the_least_favourable_pair_of_shares_the_best_stakes_have_equal_sums(
+    n: int, k: int, x: tuple[list[float], list[float]], y: tuple[list[float], list[float]]
+) -> None:
+    """So that a test with equal stakes reaches the bound."""
+    margin, good = 0.01, [1 - share for share in y[0]]
+
+    def told(p: float) -> float:
+        return n * best_stake(*x, p + margin)[0] + k * best_stake(good, y[1], 1 - p)[0]
+
+    low, high = (sum(share * chance for share, chance in zip(*each, strict=True)) for each in (y, x))
+    high -= margin
+    for _ in range(60):
+        one, two = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, two) if told(one) < told(two) else (one, high)
+    mine, theirs = n * best_stake(*x, low + margin)[1], k * best_stake(good, y[1], 1 - low)[1]
+    assert mine == pytest.approx(theirs, rel=1e-2)
+
+
+def test_one_pod_of_the_live_revision_that_fails_altogether_does_not_make_the_test_blind() -> None:
+    """The best stake is below the largest where that happens. Both revisions have two pods."""
+    capital, looks = bet(WHOLE, [(20, 20)] * 2, [(50, 50), (0, 50)], 0.01, 0.01), 0
+    while log_evidence(capital) < math.log(1 / 0.01):
+        capital = bet(capital, [(20, 20)] * 2, [(0, 50)] * 2, 0.01, 0.01)
+        looks += 1
+    # Each of the looks that follow may double or triple what is left: half of a fifth.
+    assert looks <= 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +34,7 @@ def pod_failure(pod: Object) -> Failure | None:
         failure = _container_failure(container)
         if failure:
             where = f"pod {pod['metadata']['name']}, container {container['name']}"
-            return Failure(failure.reason, f"{failure.message} ({where})")
+            return replace(failure, message=f"{failure.message} ({where})")
     return None
 
 
@@ -45,6 +46,13 @@ def _container_failure(container: dict[str, Any]) -> Failure | None:
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     if not ended or ended.get("exitCode", 0) == 0:
         return None
+    found = _ending(container, reason, ended)
+    over = "running" in container.get("state", {}) and ended.get("finishedAt")
+    return replace(found, at=datetime.fromisoformat(over)) if found is not None and over else found
+
+
+def _ending(container: dict[str, Any], reason: str, ended: dict[str, Any]) -> Failure | None:
+    """What the end of a container means; `reason` is why it waits, if it does."""
     if ended.get("reason") == "OOMKilled":
         return Failure("OOMKilled", "the container needed more memory than its limit; raise resources.limits.memory")
     told = _told(ended.get("message", ""))

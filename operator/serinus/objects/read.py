@@ -72,12 +72,15 @@ def _revision_state(obj: Object, pods: list[Object]) -> RevisionState:
     status = obj.get("status", {})
     serving = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     failures = [failure for pod in serving if (failure := pod_failure(pod))]
+    refused = replica_failure(obj)
+    lasting = [failure for failure in failures if failure.at is None] + ([refused] if refused else [])
+    latest = max(failures, default=None, key=lambda failure: failure.at.timestamp() if failure.at else 0.0)
     stuck = [found for pod in serving if (found := unschedulable(pod))]
     since, message = min(stuck, default=(None, ""), key=lambda found: found[0])
     return RevisionState(
         desired=int(obj["spec"].get("replicas", 1)),
         ready=int(status.get("readyReplicas", 0)),
-        failure=failures[0] if failures else replica_failure(obj),
+        failure=lasting[0] if lasting else latest,
         unschedulable_since=since,
         unschedulable_message=message,
         unready={pod["metadata"]["name"]: lost for pod in serving if (lost := lost_readiness(pod)) is not None},

@@ -68,7 +68,7 @@ def _resolve(flag: Flag, given: Input, status: ModelDeploymentStatus, target: Re
     if release is not None and release.revision == role and release.phase is Phase.ROLLING_BACK:
         return Resolved(flag, role, False, "RollingBack", "that version is being rolled back")
     state = given.observed.state(role)
-    if state.failure is not None:
+    if state.failure is not None and state.failure.at is None:
         return Resolved(flag, role, False, state.failure.reason, f"its pods fail: {state.failure.message}")
     if state.ready == 0:
         return Resolved(flag, role, False, "WaitingForPods", "none of its pods is ready yet")

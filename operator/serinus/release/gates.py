@@ -90,7 +90,7 @@ def unapproved(draft: Draft, evidence: str | None = None) -> bool:
 def failure(draft: Draft) -> Failure | None:
     """What Kubernetes shows of the candidate's pods and waiting does not mend."""
     state = draft.given.observed.state(draft.release.revision)
-    if state.failure is not None:
+    if state.failure is not None and state.failure.since(draft.release.started_at):
         return state.failure
     limit = draft.spec.release.unschedulable_timeout
     if state.unschedulable_since is None:

@@ -24,6 +24,12 @@ class Failure:
 
     reason: str
     message: str
+    at: datetime | None = None
+    """When it was, where it is over for now: the container runs again. None where it lasts, or nobody knows."""
+
+    def since(self, moment: datetime) -> bool:
+        """Whether it lasts, or was at `moment` or later."""
+        return self.at is None or self.at >= moment
 
 
 @dataclass(frozen=True)

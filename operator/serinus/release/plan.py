@@ -73,7 +73,7 @@ def _preview(given: Input, status: ModelDeploymentStatus) -> str | None:
     release, live = status.release, status.live
     if release is not None and release.phase is not Phase.ROLLING_BACK:
         state = given.observed.state(release.revision)
-        if state.ready > 0 and state.failure is None:
+        if state.ready > 0 and (state.failure is None or not state.failure.since(release.started_at)):
             return release.revision
     return live.revision if live else None
 

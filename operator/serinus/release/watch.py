@@ -39,7 +39,7 @@ def watch(draft: Draft) -> None:
     kept = draft.given.observed.state(previous.revision)
     broken = draft.given.observed.state(live.revision).failure
     warm = kept.ready > 0
-    if warm and broken is not None and broken.reason in CRASHES:
+    if warm and broken is not None and broken.reason in CRASHES and broken.since(_began(draft, known)):
         _go_back(draft, known, broken.reason, broken.message)
         return
     if (since := unavailable_since(draft, known)) != known.unavailable_since:
@@ -58,6 +58,12 @@ def watch(draft: Draft) -> None:
     found = _verdict(draft, known)
     if warm and found is not None:
         _go_back(draft, known, found.reason, f"{found.message}; {_burn(draft, known, window)}", found.message)
+
+
+def _began(draft: Draft, known: Watch) -> datetime:
+    """When the release began that made the live revision live: what its pods did before, nobody judges it by."""
+    last = draft.status.last_release
+    return last.started_at if last is not None and last.revision == known.revision else known.since
 
 
 def _counted(

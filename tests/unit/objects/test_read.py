@@ -52,6 +52,49 @@ def test_failures_that_waiting_does_not_mend(container: dict[str, Any], reason: 
     assert (failure.reason if failure else None) == reason
 
 
+OVER = datetime(2026, 11, 21, 9, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("container", "at"),
+    [
+        ({"state": {"running": {}}, "lastState": ended(137, reason="OOMKilled")}, OVER),
+        ({"state": {"running": {}}, "lastState": ended(1), "restartCount": 5}, OVER),
+        ({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended(1), "restartCount": 5}, None),
+        ({"state": ended(1), "restartCount": 2}, None),
+    ],
+)
+def test_a_failure_that_is_over_says_when_it_was(container: dict[str, Any], at: datetime | None) -> None:
+    for state in (container["state"], container.get("lastState", {})):
+        if "terminated" in state:
+            state["terminated"]["finishedAt"] = "2026-11-21T09:20:00Z"
+    failure = pod_failure(pod(container))
+    assert failure is not None
+    assert failure.at == at
+
+
+def test_of_several_failures_the_one_that_lasts_is_told_then_the_latest() -> None:
+    def found(*pods: dict[str, Any]) -> Any:
+        deployment = {
+            "kind": "Deployment",
+            "metadata": {"name": f"fraud-{REVISION}", "generation": 1},
+            "spec": {"replicas": 2},
+            "status": {},
+        }
+        for number, each in enumerate(pods):
+            each["metadata"] = {"name": f"p{number}", "labels": {"serving.serinus.dev/revision": REVISION}}
+        return observe("fraud", Children([deployment, *pods])).state(REVISION).failure
+
+    def killed(minute: int) -> dict[str, Any]:
+        last = ended(137, reason="OOMKilled")
+        last["terminated"]["finishedAt"] = f"2026-11-21T09:{minute}:00Z"
+        return pod({"state": {"running": {}}, "lastState": last})
+
+    waits = pod({"state": {"waiting": {"reason": "ImagePullBackOff"}}})
+    assert found(killed(20), killed(30), waits).reason == "ImagePullBackOff"
+    assert found(killed(20), killed(30), killed(10)).at.minute == 30
+
+
 def test_unschedulable_since() -> None:
     condition = {
         "type": "PodScheduled",

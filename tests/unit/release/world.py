@@ -108,7 +108,7 @@ class World:
             name: RevisionState(
                 desired=count,
                 ready=0
-                if name in self.unready or name in self.failures
+                if name in self.unready or (name in self.failures and self.failures[name].at is None)
                 else max(0, count - len(self.lost.get(name, {}))),
                 failure=self.failures.get(name),
                 unready=dict(self.lost.get(name, {})),

@@ -130,6 +130,8 @@ class ReleaseStatus(ApiModel):
     """When the present phase or step began."""
     serving_since: datetime | None = None
     """When the gateway confirmed the present weight; hold times and counts start here."""
+    unavailable_since: datetime | None = None
+    """Since when it waits for pods; spec.release.progressDeadline counts from here."""
     candidate: Counts = Counts()
     live: Counts = Counts()
     tests: Annotated[dict[str, Capital], Field(max_length=8, json_schema_extra=ATOMIC)] = {}

@@ -10,9 +10,11 @@ from serinus.release.capacity import floor_for
 from serinus.release.draft import Draft
 from serinus.release.form import form_of
 from serinus.release.observed import Failure
+from serinus.release.plan import heading_for
 from serinus.release.steps import COUNTED_PHASES
 from serinus.release.transitions import NOTHING_COUNTED, finish, roll_back
 
+WAITING = "WaitingForPods"
 SETTLE = 3.0
 """Seconds a route that the gateway has accepted is given to reach every proxy before something depends on it."""
 
@@ -95,6 +97,9 @@ def failure(draft: Draft) -> Failure | None:
     limit = draft.spec.release.unschedulable_timeout
     if state.unschedulable_since is None:
         return None
+    if state.ready >= needed(draft, heading_for(draft.given, draft.status)):
+        # An autoscaler may want more than there is room for: the candidate has all that it needs.
+        return None
     waited = (draft.now - state.unschedulable_since).total_seconds()
     if waited >= limit.seconds:
         return Failure("Unschedulable", f"no node for {limit}: {state.unschedulable_message}")
@@ -119,13 +124,19 @@ def unhealthy(draft: Draft) -> bool:
 
 def waits_for_pods(draft: Draft, wanted: int, what: str) -> bool:
     """Whether pods are missing for `what`. Says so, and ends the release when they are overdue."""
-    ready = draft.given.observed.state(draft.release.revision).ready
+    release = draft.release
+    ready = draft.given.observed.state(release.revision).ready
     if ready >= wanted:
+        if release.unavailable_since is not None:
+            draft.update_release(unavailable_since=None)
         return False
     deadline = draft.spec.release.progress_deadline
-    left = deadline.seconds - (draft.now - draft.release.phase_since).total_seconds()
+    # Whatever else the release has waited for meanwhile, people most of all, is none of the pods' time.
+    since = (release.unavailable_since if release.reason == WAITING else None) or draft.now
+    left = deadline.seconds - (draft.now - since).total_seconds()
     if left > 0:
-        draft.say("WaitingForPods", f"{ready} of {wanted} pods{what} are ready")
+        draft.update_release(unavailable_since=since)
+        draft.say(WAITING, f"{ready} of {wanted} pods{what} are ready")
         draft.wake.append(max(left, 0.1))
         return True
     message = f"{ready} of {wanted} pods{what} were ready after {deadline} (spec.release.progressDeadline)"

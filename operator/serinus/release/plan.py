@@ -28,7 +28,7 @@ def plan_for(given: Input, status: ModelDeploymentStatus, target: Revision) -> P
     if release is not None:
         live_replicas = given.observed.state(live.revision if live else None).desired
         floors[release.revision] = max(
-            floors.get(release.revision, 0), floor_for(_heading_for(given, status), given.spec.scaling, live_replicas)
+            floors.get(release.revision, 0), floor_for(heading_for(given, status), given.spec.scaling, live_replicas)
         )
         if live is not None:
             weights[live.revision] = 100 - release.weight
@@ -94,7 +94,7 @@ def _sticky(given: Input, status: ModelDeploymentStatus) -> Split | None:
     return split(sticky, given.spec.release.plan_steps(), release.weight, release.revision, live.revision)
 
 
-def _heading_for(given: Input, status: ModelDeploymentStatus) -> int:
+def heading_for(given: Input, status: ModelDeploymentStatus) -> int:
     """The weight that the candidate needs pods for: the next one it is about to get."""
     release = status.release
     if release is None or release.phase is Phase.ROLLING_BACK:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from serinus.api.status import Outcome
 from serinus.api.webhooks import FailurePolicy, HookCall, HookState, HookTime, Webhook
 from serinus.release.draft import Draft
 from serinus.release.hooks import HookAnswer, Said, answer_of, errand
 from serinus.release.retries import HOOK, too_early
-from serinus.release.transitions import finish, roll_back
+from serinus.release.transitions import stop
 
 REASON = "WebhookRefused"
 AGAIN = 10.0
@@ -33,7 +32,7 @@ def unanswered(draft: Draft, when: HookTime, evidence: str | None = None) -> boo
     draft.update_release(webhooks=calls)
     for call in calls:
         if call.state is HookState.REFUSED:
-            _end(draft, f"webhook {call.name} ({when}): {call.message}")
+            stop(draft, REASON, f"webhook {call.name} ({when}): {call.message}")
             return True
     waiting = [f"{call.name}: {call.message or 'asked'}" for call in calls if call.state is HookState.ASKED]
     if waiting:
@@ -98,10 +97,3 @@ def _later(draft: Draft, call: HookCall, message: str, seconds: float, *, asked:
     draft.wake.append(seconds)
     update = {"message": message, "retry_at": draft.now + timedelta(seconds=seconds)}
     return call.model_copy(update={**update, "asked": asked, "attempt": attempt})
-
-
-def _end(draft: Draft, message: str) -> None:
-    if draft.release.weight > 0:
-        roll_back(draft, REASON, message)
-    else:
-        finish(draft, Outcome.FAILED, REASON, message)

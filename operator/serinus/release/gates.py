@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serinus.api.shown import Counts
-from serinus.api.status import Outcome, Phase
+from serinus.api.status import Phase
 from serinus.api.steps import Step
 from serinus.evidence.verdict import Finding, Verdict, fade
 from serinus.release.capacity import floor_for
@@ -12,7 +12,7 @@ from serinus.release.form import form_of
 from serinus.release.observed import Failure
 from serinus.release.plan import heading_for
 from serinus.release.steps import COUNTED_PHASES
-from serinus.release.transitions import NOTHING_COUNTED, finish, roll_back
+from serinus.release.transitions import NOTHING_COUNTED, roll_back, stop
 
 WAITING = "WaitingForPods"
 SETTLE = 3.0
@@ -115,10 +115,7 @@ def unhealthy(draft: Draft) -> bool:
         found = Failure("CandidateUnavailable", "none of its pods is ready any more")
     if found is None:
         return False
-    if release.weight > 0:
-        roll_back(draft, found.reason, found.message)
-    else:
-        finish(draft, Outcome.FAILED, found.reason, found.message)
+    stop(draft, found.reason, found.message)
     return True
 
 
@@ -140,10 +137,7 @@ def waits_for_pods(draft: Draft, wanted: int, what: str) -> bool:
         draft.wake.append(max(left, 0.1))
         return True
     message = f"{ready} of {wanted} pods{what} were ready after {deadline} (spec.release.progressDeadline)"
-    if draft.release.weight > 0:
-        roll_back(draft, "ProgressDeadlineExceeded", message)
-    else:
-        finish(draft, Outcome.FAILED, "ProgressDeadlineExceeded", message)
+    stop(draft, "ProgressDeadlineExceeded", message)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serinus.api.analysis import Then
 from serinus.release.draft import Draft
-from serinus.release.transitions import roll_back
+from serinus.release.transitions import stop
 
 WITHOUT_EVIDENCE = frozenset(
     {
@@ -41,13 +41,13 @@ def hold(draft: Draft, reason: str, message: str, evidence: str | None = None) -
         draft.wake.append(max(left, 0.1))
         return
     if chosen.then is Then.ROLL_BACK:
-        roll_back(draft, "Inconclusive", f"no verdict for {chosen.after}: {message}")
+        stop(draft, "Inconclusive", f"no verdict for {chosen.after}: {message}")
     elif not draft.release.inconclusive:
         draft.update_release(inconclusive=True)
         draft.note("Inconclusive", f"no verdict for {chosen.after}: {message}", warning=True)
 
 
 def conclusive(draft: Draft) -> None:
-    """Evidence speaks again."""
+    """Evidence speaks again, or it is people that the step waits for."""
     if draft.release.inconclusive_since is not None or draft.release.inconclusive:
         draft.update_release(inconclusive_since=None, inconclusive=False)

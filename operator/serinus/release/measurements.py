@@ -25,9 +25,9 @@ _FIELDS = {
 
 
 def measure(draft: Draft) -> None:
-    """Takes the measurements that are due. Those of the candidate, once the gateway serves it."""
+    """Takes the measurements that are due: of a candidate that has users, once the gateway serves it."""
     since = draft.release.serving_since
-    if since is None:
+    if since is None or draft.release.weight == 0:
         return
     known = {status.name: status for status in draft.release.metrics}
     after = []

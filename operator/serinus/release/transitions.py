@@ -93,6 +93,14 @@ def roll_back(draft: Draft, reason: str, message: str, evidence: str | None = No
     draft.note("RollingBack", text, warning=reason != "SpecChanged")
 
 
+def stop(draft: Draft, reason: str, message: str, evidence: str | None = None) -> None:
+    """The release ends because of its candidate: a roll-back where that has users, else it has failed."""
+    if draft.release.weight > 0:
+        roll_back(draft, reason, message, evidence)
+    else:
+        finish(draft, Outcome.FAILED, reason, message)
+
+
 def finish(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
     """The release ends without its candidate becoming live."""
     revision = draft.release.revision

@@ -171,3 +171,79 @@ def test_too_few_requests_are_no_condition_at_first() -> None:
     for _ in range(20):
         world.tick()
     assert condition(world) is None
+
+
+ORDERS = {"name": "orders", "query": QUERY, "min": 1, "interval": "2s", "failureLimit": 3}
+
+
+def test_a_candidate_without_users_is_not_measured() -> None:
+    """It has no orders because it has no users: releases were frozen while its pods started."""
+    changes = releasing(metrics=[ORDERS])
+    world = with_live(**changes)
+    world.apply(spec("v2", **changes))
+    world.unready.add(world.target().name)
+    world.tick()
+    world.frozen = "an incident"
+    world.unready.clear()
+    world.own[QUERY] = {world.target().name: 0.0}
+    for _ in range(30):
+        world.tick()
+    assert world.status.release is not None, world.status.last_release
+    assert (world.status.release.weight, world.status.release.reason) == (0, "Frozen")
+    world.frozen = None
+    world.own[QUERY] = {world.target().name: 5.0}
+    assert ended(world) == (Outcome.PROMOTED, "Promoted")
+
+
+def test_a_metric_is_measured_until_all_users_have_the_candidate() -> None:
+    """The last step has passed, and the promotion waits for a pod, for as long as progressDeadline."""
+    changes = releasing(metrics=[ORDERS])
+    world, candidate = begin(changes, 5)
+    world.own[QUERY] = {candidate: 5.0}
+    at(world, 50)
+    world.lost[candidate] = {"pod-0": world.now}
+    world.run(lambda w: w.status.release is not None and w.status.release.phase is Phase.PROMOTING)
+    world.own[QUERY] = {candidate: 0.0}
+    for _ in range(8):
+        world.tick()
+    assert ended(world) == (Outcome.ROLLED_BACK, "MetricOutOfRange")
+
+
+@pytest.mark.parametrize("kind", ["weight", "preview", "shadow"])
+def test_silence_before_a_pause_does_not_count_after_it(kind: str) -> None:
+    step: dict[str, Any] = {
+        "weight": {"weight": 50},
+        "preview": {"preview": {}, "minRequests": 10**6},
+        "shadow": {"shadow": {}},
+    }[kind]
+    analysis = {"inconclusive": {"after": "5m", "then": "RollBack"}}
+    changes = {"release": {"steps": [step], "analysis": analysis}}
+    world = with_live(**changes)
+    world.apply(spec("v2", **changes))
+    world.tick()
+    world.tick()
+    world.prometheus_down = True
+    for _ in range(5):
+        world.tick()
+    assert world.status.release is not None
+    assert world.status.release.reason == "EvidenceMissing"
+    world.asked["pause"] = "true"
+    for _ in range(60):
+        world.tick(60.0)
+    del world.asked["pause"]
+    world.tick()
+    world.tick()
+    assert world.status.release is not None, world.status.last_release
+    assert world.status.release.reason == "EvidenceMissing"
+
+
+def test_a_shadow_without_a_verdict_fails_a_candidate_that_no_user_saw() -> None:
+    changes = {
+        "release": {"steps": [{"shadow": {}}], "analysis": {"inconclusive": {"after": "1m", "then": "RollBack"}}}
+    }
+    world = with_live(**changes)
+    world.apply(spec("v2", **changes))
+    world.tick()
+    world.prometheus_down = True
+    assert ended(world) == (Outcome.FAILED, "Inconclusive")
+    assert "RollingBack" not in [note.reason for note in world.notes], "nobody is told of a roll-back of nothing"

@@ -33,6 +33,7 @@ def experimenting(draft: Draft) -> None:
     if measured and condemned(draft, measured):
         return
     if draft.paused and known.recommendation is None and known.since is None:
+        conclusive(draft)
         draft.say("Paused", f"held at {release.weight}% before the experiment: remove the annotation pause to go on")
         return
     if known.recommendation is not None:

@@ -22,6 +22,7 @@ def previewing(draft: Draft) -> None:
         finish(draft, Outcome.FAILED, found.reason, f"in the preview, {found.message}")
         return
     if draft.paused:
+        conclusive(draft)
         draft.say("Paused", "held in the preview: remove the annotation pause to go on", found.message)
         return
     seen = release.candidate.requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serinus.release import measurements
 from serinus.release.draft import Draft
 from serinus.release.gates import SETTLE, condemned, needed, unhealthy, verdict, waits_for_pods
 from serinus.release.permits import held
@@ -15,8 +16,11 @@ def promoting(draft: Draft) -> None:
         if unhealthy(draft):
             return
         counted = draft.counted
-        if counted and release.evidence and condemned(draft, verdict(draft, *counted)):
-            return
+        if counted and release.evidence:
+            measurements.measure(draft)
+            measured = measurements.verdict(draft)
+            if condemned(draft, verdict(draft, *counted)) or (measured and condemned(draft, measured)):
+                return
     live = draft.given.observed.state(draft.status.live.revision if draft.status.live else None)
     wanted = max(needed(draft, 100), 1)
     if release.weight != 100:

@@ -7,7 +7,7 @@ from serinus.api.shown import ShadowStatus
 from serinus.api.status import Outcome
 from serinus.evidence.verdict import Finding, Verdict
 from serinus.release.draft import Draft
-from serinus.release.inconclusive import STALE, hold
+from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.observed import Mirrored
 from serinus.release.passing import may_not_pass
 from serinus.release.shadow import gather, verdict
@@ -40,6 +40,7 @@ def shadowing(draft: Draft) -> None:
         finish(draft, Outcome.FAILED, found.reason, f"{found.message}; no user saw its answers")
         return
     if draft.paused:
+        conclusive(draft)
         draft.say("Paused", "the shadow goes on and does not end: remove the annotation pause", known.message)
         return
     if _holds(draft, shadow, known, found):

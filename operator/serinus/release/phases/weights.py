@@ -9,7 +9,7 @@ from serinus.release import measurements
 from serinus.release.coverage import overdue, unseen
 from serinus.release.draft import Draft
 from serinus.release.gates import condemned, needed, verdict, waits_for_pods, waits_for_rules
-from serinus.release.inconclusive import STALE, hold
+from serinus.release.inconclusive import STALE, conclusive, hold
 from serinus.release.measurements import measure
 from serinus.release.passing import may_not_pass
 from serinus.release.permits import held
@@ -32,6 +32,7 @@ def weights(draft: Draft) -> None:
         draft.update_release(evidence=found.message)
         return
     if draft.paused:
+        conclusive(draft)
         draft.say("Paused", f"held at {release.weight}%: remove the annotation pause to go on", found.message)
         return
     if release.weight != step.weight:

@@ -41,7 +41,8 @@ STEPS_AND_GATES: Mapping[str, tuple[str, str]] = {
     ),
     "OutsideWindow": (
         "the release waits for its maintenance window",
-        "wait; or `serinus promote NAME` where it cannot, which skips the steps that are left",
+        "wait; or, where it cannot: `serinus promote NAME` for a release under way, which skips the steps that are "
+        "left, and other release.windows for one that has not started",
     ),
     "Frozen": (
         "releases are frozen, for this ModelDeployment or for all",

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serinus.api.status import Outcome, Phase
+from serinus.api.status import Phase
 from serinus.release.draft import Draft
 from serinus.release.revisions import Revision
 from serinus.release.steps import STEP_PHASES
-from serinus.release.transitions import finish, roll_back
+from serinus.release.transitions import stop
 from serinus.release.who import signed
 
 
@@ -25,6 +25,10 @@ def heed(draft: Draft) -> None:
         value = draft.given.asked.get(verb)
         if value is None or value == draft.status.acted.get(verb):
             continue
+        release = draft.status.release
+        if verb == "retry" and release is not None and release.phase is Phase.ROLLING_BACK:
+            # What is rolled back is remembered as failed when that is over: only then can it be tried again.
+            continue
         draft.update(acted={**draft.status.acted, verb: value})
         if not born:
             action(draft, value)
@@ -33,7 +37,10 @@ def heed(draft: Draft) -> None:
 def _promote(draft: Draft, value: str) -> None:
     release = draft.status.release
     if release is None or release.phase not in {Phase.STARTING, *STEP_PHASES}:
-        draft.note("NothingToPromote", "no release is under way that could be promoted", warning=True)
+        text, held = "no release is under way that could be promoted", draft.status.held
+        if release is None and held is not None:
+            text = f"version {draft.target.version} has not started: {held.message}; promote it once it has"
+        draft.note("NothingToPromote", text, warning=True)
         return
     draft.update_release(skips_steps=True)
     draft.note(
@@ -55,10 +62,8 @@ def _abort(draft: Draft, value: str) -> None:
     release = draft.status.release
     if release is None or release.phase is Phase.ROLLING_BACK:
         draft.note("NothingToAbort", "no release is under way", warning=True)
-    elif release.weight > 0:
-        roll_back(draft, "Aborted", signed("somebody aborted the release by hand", value))
     else:
-        finish(draft, Outcome.FAILED, "Aborted", signed("somebody aborted the release by hand", value))
+        stop(draft, "Aborted", signed("somebody aborted the release by hand", value))
 
 
 def _retry(draft: Draft, _value: str) -> None:

@@ -14,10 +14,10 @@ def expire_previous(draft: Draft) -> None:
     if previous is None or previous.until is None:
         return
     left = (previous.until - draft.now).total_seconds()
-    if left <= 0 and not (draft.status.release and draft.status.release.revision == previous.revision):
-        draft.update(previous=None)
-    else:
+    if left > 0:
         draft.wake.append(max(left, 0.1))
+    elif draft.status.release is None or draft.status.release.revision != previous.revision:
+        draft.update(previous=None)
 
 
 def settle(draft: Draft) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from serinus.api.status import Outcome, Phase
@@ -210,3 +212,43 @@ def test_an_unknown_revision_is_told(wanted: str) -> None:
     assert reasons(world) == ["RollbackTargetUnknown"]
     assert "v1" in world.notes[0].message
     assert world.live() == "v1"
+
+
+def test_retry_during_a_roll_back_is_meant_for_afterwards() -> None:
+    world = under_way()
+    world.error_rate[world.target().name] = 0.5
+    world.run(lambda w: w.status.release is not None and w.status.release.phase is Phase.ROLLING_BACK)
+    world.asked["retry"] = "1"
+    world.error_rate.clear()
+    world.tick()
+    assert world.status.release is not None
+    assert world.status.release.phase is Phase.ROLLING_BACK
+    world.run(lambda w: settled(w) and w.live() == "v2")
+    assert world.status.failed_revisions == []
+
+
+def test_going_back_beyond_the_window_is_no_reason_to_look_all_the_time() -> None:
+    """The window of the previous revision ends while the gateway is away."""
+    world = under_way()
+    world.run(settled)
+    assert world.status.previous is not None
+    assert world.status.previous.until is not None
+    world.now = world.status.previous.until - timedelta(seconds=3)
+    world.asked["rollback"] = "previous"
+    world.gateway_down = True
+    for _ in range(10):
+        decision = world.tick()
+    assert world.status.release is not None
+    assert world.status.previous is not None, "it is what is being gone back to"
+    assert decision.requeue_after == 2.0
+
+
+def test_what_waits_for_a_window_cannot_be_promoted_and_says_what_can_be_done() -> None:
+    world = with_live()
+    world.frozen = "an incident"
+    world.apply(spec("v2"))
+    world.tick()
+    world.asked["promote"] = "1"
+    world.tick()
+    (note,) = [note for note in world.notes if note.reason == "NothingToPromote"]
+    assert note.message == "version v2 has not started: releases are frozen: an incident; promote it once it has"

@@ -67,14 +67,19 @@ def gather(draft: Draft, known: ShadowStatus, shadow: Shadow, fresh: Mirrored) -
         live = Counts(requests=found.pairs, errors=found.live_errors)
         block = Counts(requests=pairs, errors=errors)
         tests |= _errors(draft, shadow, found).observe(tests, [block], live, nobody, progress)
-    above = {
-        name: known.above.get(name, 0) + 1
-        for name in _FIGURES
-        if (limit := limit_of(shadow, name)) is not None
-        and found.pairs >= shadow.min_pairs
-        and (value := fresh.figures.get(name)) is not None
-        and value > limit
-    }
+    # A decision without a new pair has seen no new scrape: it is no look of its own.
+    above = (
+        dict(known.above)
+        if not pairs
+        else {
+            name: known.above.get(name, 0) + 1
+            for name in _FIGURES
+            if (limit := limit_of(shadow, name)) is not None
+            and found.pairs >= shadow.min_pairs
+            and (value := fresh.figures.get(name)) is not None
+            and value > limit
+        }
+    )
     share = found.disagreements / found.compared if found.compared else None
     fields = {"tests": tests, "above": above, "disagreement": None if share is None else str(Percent.of(share))}
     found = found.model_copy(update=fields)

@@ -123,6 +123,23 @@ def test_one_bad_look_at_a_figure_does_not_condemn() -> None:
     assert ended(world).outcome is Outcome.PROMOTED
 
 
+def test_one_scrape_that_is_looked_at_often_is_one_look() -> None:
+    """Decisions come with every tick and every event, scrapes every fifteen seconds or so."""
+    world = shadowed(maxPsi=0.25, duration="1h", minPairs=10)
+    for _ in range(5):
+        world.tick()
+    world.figures["psi"] = 2.5
+    world.rate = 0.0
+    for _ in range(10):
+        world.tick()
+    assert world.status.release is not None, world.status.last_release
+    world.figures["psi"] = 0.01
+    world.rate = 200.0
+    for _ in range(10):
+        world.tick()
+    assert world.status.release is not None
+
+
 def test_gates_that_are_not_asked_for_do_not_close() -> None:
     world = shadowed(maxDisagreement="100%", maxPsi=100)
     world.disagreement, world.figures = 1.0, {"psi": 8.0, "ks": 1.0, "latency_ratio": 9.0}

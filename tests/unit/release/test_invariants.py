@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from serinus.api.shown import Recommendation
+from serinus.api.smoke import SmokeState
 from serinus.api.status import ModelDeploymentStatus, Outcome, Phase, ReleaseStatus
 from serinus.api.steps import PassOn
 from serinus.release.capacity import floor_for
@@ -129,14 +130,16 @@ def passed_on_evidence(given: Input, was: ReleaseStatus, now: ReleaseStatus) -> 
         return
     if steps[now.step].preview is not None or steps[now.step].pass_on is PassOn.READINESS:
         return
+    if steps[now.step].smoke_test is not None:
+        # Its evidence is the answers that it got; Prometheus has none of it.
+        assert now.smoke_test is not None
+        assert now.smoke_test.state is SmokeState.PASSED, "promoted without the smoke test"
+        assert now.smoke_test.finished_at is not None, "promoted before the smoke test ended"
+        return
     assert given.evidence.available, "passed while Prometheus was away"
     if (shadow := steps[now.step].shadow) is not None:
         assert now.shadow is not None
         assert now.shadow.pairs >= shadow.min_pairs, "promoted on too few pairs"
-        return
-    if steps[now.step].smoke_test is not None:
-        assert now.smoke_test is not None
-        assert now.smoke_test.finished_at is not None, "promoted before the smoke test ended"
         return
     assert now.step == len(steps) - 1, "passed before the last step"
     assert now.candidate.requests >= steps[now.step].min_requests, "passed on too few requests"

@@ -29,7 +29,7 @@ def watch(draft: Draft) -> None:
     """Adds what the live revision answered, and goes back to its predecessor where the SLO is broken."""
     live, previous = draft.status.live, draft.status.previous
     window = draft.spec.release.rollback_window.seconds
-    if draft.status.release is not None or live is None or previous is None or window <= 0:
+    if draft.status.release is not None or live is None or previous is None or window <= 0 or _left_by_hand(draft):
         draft.update(watch=None)
         return
     known = draft.status.watch
@@ -58,6 +58,12 @@ def watch(draft: Draft) -> None:
     found = _verdict(draft, known)
     if warm and found is not None:
         _go_back(draft, known, found.reason, f"{found.message}; {_burn(draft, known, window)}", found.message)
+
+
+def _left_by_hand(draft: Draft) -> bool:
+    """Whether a person has taken the users from the warm revision: nobody but a person gives them back to it."""
+    override, previous = draft.status.override, draft.status.previous
+    return override is not None and previous is not None and override.instead_of == previous.revision
 
 
 def _began(draft: Draft, known: Watch) -> datetime:

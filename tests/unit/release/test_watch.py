@@ -109,3 +109,30 @@ def test_prometheus_away_is_no_reason_to_go_back() -> None:
         world.tick()
     assert world.live() == "v2"
     assert world.status.release is None
+
+
+@pytest.mark.parametrize("trouble", ["errors", "crash", "readiness"])
+def test_nobody_is_sent_to_a_version_that_somebody_rolled_back_from(trouble: str) -> None:
+    """v1 serves by hand. What is wrong now may hit v2 too, and a person has said that v2 must not serve."""
+    world, old, new = promoted()
+    world.asked["rollback"] = "previous"
+    world.tick()
+    world.run(lambda w: settled(w) and w.live() == "v1")
+    assert world.status.previous is not None
+    assert world.status.previous.revision == new, "it is warm, for whoever wants it by hand"
+    if trouble == "errors":
+        world.error_rate[old] = 0.5
+    elif trouble == "crash":
+        world.failures[old] = Failure("OOMKilled", "it died")
+    else:
+        world.lost[old] = {"pod-0": world.now, "pod-1": world.now}
+    for _ in range(60):
+        world.tick()
+        assert world.live() == "v1"
+    assert world.status.release is None
+    world.failures.clear()
+    world.lost.clear()
+    world.asked["retry"] = "1"
+    world.tick()
+    world.run(settled)
+    assert world.live() == "v2", "by hand it can be had again"

@@ -80,9 +80,12 @@ class ShadowBook:
         self._figures = dict(snapshot.figures)
         for key in [key for key, (_, seen) in self._last.items() if now - seen > _FORGET_SECONDS]:
             del self._last[key]
-        alive = {(series[0], series[1]) for series, _ in self._last}
-        for owner in [owner for owner in self._totals if owner not in alive]:
-            self.forget(owner)
+        alive = {(namespace, deployment, revision) for (namespace, deployment, revision, _), _ in self._last}
+        for owner, candidates in list(self._totals.items()):
+            for gone in [name for name in candidates if (owner[0], owner[1], name) not in alive]:
+                del candidates[gone]
+            if not candidates:
+                self.forget(owner)
 
     def read(self, owner: Owner) -> dict[str, Mirrored]:
         """What is new since the last `settle`, by candidate."""

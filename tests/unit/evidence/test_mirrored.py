@@ -80,3 +80,24 @@ def test_old_joiners_are_forgotten() -> None:
     book.take(told(agreed=1), 1.0)
     book.take(ShadowSnapshot(), 5000.0)
     assert book.read(OWNER) == {}
+
+
+def test_one_who_releases_every_half_an_hour_for_a_week_is_not_remembered_for_a_week() -> None:
+    book = begun()
+    for number in range(2 * 24 * 7):
+        book.take(told(f"joiner-{number}", f"revision-{number}", agreed=10), 1800.0 * number)
+        assert book.read(OWNER)[f"revision-{number}"].outcomes == {"agreed": 10}
+        book.settle(OWNER)
+        assert len(book.read(OWNER)) <= 4, "of the last hour"
+
+
+def test_a_candidate_that_is_tried_again_later_counts_from_zero() -> None:
+    book = begun()
+    book.take(told("first", "b", agreed=100), 1.0)
+    book.read(OWNER)
+    book.settle(OWNER)
+    book.take(told("other", "c", agreed=1), 4000.0)
+    book.read(OWNER)
+    book.settle(OWNER)
+    book.take(told("second", "b", agreed=7), 4002.0)
+    assert book.read(OWNER)["b"].outcomes == {"agreed": 7}

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serinus.evidence.book import Book
+from serinus.evidence.counters import Snapshot
 from serinus.evidence.sequential import AGAIN, ALTERNATIVES, invest, log_evidence, start
 from serinus.evidence.versus import MOST_SHARE, Block, bet, guess
 
@@ -197,3 +199,35 @@ def test_one_pod_of_the_live_revision_that_fails_altogether_does_not_make_the_te
         looks += 1
     # Each of the looks that follow may double or triple what is left: half of a fifth.
     assert looks <= 10
+
+
+LOOK = st.tuples(st.integers(0, 10), st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=5, max_size=5))
+"""Tenths that are bad everywhere; of each pod, tens of requests, and whether it starts again before they come."""
+
+
+@settings(deadline=None)
+@given(st.lists(LOOK, min_size=1, max_size=12), MARGINS)
+def test_pods_that_start_again_do_not_make_equal_revisions_differ(
+    looks: list[tuple[int, list[tuple[int, bool]]]], margin: float
+) -> None:
+    """Two pods of the candidate and three of the live revision, from counters on. Each starts again once at most."""
+    book, capital, values = Book(), WHOLE, [(10_000, 20_000)] * 5
+    series = [("ns", "model", "candidate" if pod < 2 else "live", f"10.0.0.{pod}:8080") for pod in range(5)]
+    seen = (0, 0)
+    for at, (tenths, pods) in enumerate([(0, [(0, False)] * 5), *looks]):
+        for pod, (tens, again) in enumerate(pods):
+            bad, requests = (0, 0) if again and values[pod][1] >= 20_000 else values[pod]
+            values[pod] = (bad + tens * tenths, requests + 10 * tens)
+        counters = {
+            "requests": dict(zip(series, (float(requests) for _, requests in values), strict=True)),
+            "errors": dict(zip(series, (float(bad) for bad, _ in values), strict=True)),
+        }
+        book.take(Snapshot(float(at), counters))
+        evidence, mark = book.read(("ns", "model"))
+        mine, theirs = (
+            [(each.errors, each.requests) for each in evidence.blocks.get(name, ())] for name in ("candidate", "live")
+        )
+        capital = bet(capital, mine, theirs, guess(*seen, margin), margin)
+        book.settle(("ns", "model"), mark)
+        seen = (seen[0] + sum(bad for bad, _ in theirs), seen[1] + sum(requests for _, requests in theirs))
+        assert log_evidence(capital) <= 1e-9

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from cluster import Provider
+from fraud.records import read
 from support.changes import Watch
 from support.eventually import eventually
 from support.releases import NAME, Load, Operator, Release, failed, go_live, writes
@@ -103,6 +105,43 @@ def test_prometheus_away_for_a_minute(release: Release, operator: Operator, load
         status = release.wait_live("v2")
     assert candidate_weights(watch, status["live"]["revision"]) == [0, 5, 100]
     assert failed(load.stop()) == []
+
+
+def test_a_promoted_version_that_runs_on_and_is_not_ready_any_more(
+    release: Release, operator: Operator, load: Load
+) -> None:
+    """No container ends and nobody counts an error, but no pod takes requests: the predecessor is back."""
+    keys = "users key-of-the-users\nhands key-of-the-hands scopes=control\n"
+    release.kubectl("create", "secret", "generic", "clients", f"--from-literal=keys={keys}")
+    runtime = {
+        "apiKeys": {"secretName": "clients"},
+        "env": [{"name": "SERINUS_MODEL_CONTROL", "value": "explicit"}],
+        "queue": {"maxLength": 512, "timeout": "10s"},
+    }
+    load.key = "key-of-the-users"
+    go_live(release, load, runtime=runtime)
+    release.apply("v2", runtime=runtime)
+    revision = release.wait_live("v2")["live"]["revision"]
+    pods = json.loads(release.kubectl("get", "pods", "-l", f"serving.serinus.dev/revision={revision}", "-o", "json"))
+    unload = (
+        "import urllib.request as u; "
+        f"u.urlopen(u.Request('http://127.0.0.1:8080/v2/repository/models/{NAME}/unload', b'', "
+        "{'X-API-Key': 'key-of-the-hands'}))"
+    )
+    began = time.time()
+    for pod in pods["items"]:
+        release.kubectl("exec", pod["metadata"]["name"], "-c", "model", "--", "/opt/serinus/bin/python", "-c", unload)
+    status = release.wait(lambda s: s["lastRelease"]["outcome"] == "RolledBack" and s["live"]["version"] == "v1")
+    ended = time.time()
+
+    def served() -> None:
+        assert any(record.at > ended and record.version == "v1" for record in read(load.out))
+
+    eventually(served)
+    assert (status["lastRelease"]["version"], status["lastRelease"]["reason"]) == ("v2", "ReadinessLost")
+    assert "0 of 2 pods are ready" in status["lastRelease"]["message"]
+    assert "unavailableSince" not in status.get("watch", {})
+    assert not [record for record in failed(load.stop()) if not began - 1 < record.at < ended + 1]
 
 
 def test_edits_are_repaired_and_a_settled_release_is_left_alone(

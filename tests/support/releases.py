@@ -108,12 +108,14 @@ class Load:
     timeout: float = 20.0
     seed: int = 7
     users: int = 0
+    key: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "fraud.load", "--url", self.cluster.gateway_url, "--host", self.host]
         command += ["--rate", str(self.rate), "--seconds", str(self.seconds), "--timeout", str(self.timeout)]
         command += ["--seed", str(self.seed), "--users", str(self.users), "--out", str(self.out)]
+        command += ["--key", self.key] if self.key else []
         path = os.pathsep.join([str(ROOT / "examples" / "fraud-scoring")])
         self._process = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -60,6 +60,8 @@ class Plan:
     arrivals: str = "poisson"
     seed: int = 7
     users: int = 0
+    key: str = ""
+    """Sent as X-API-Key, where the model asks for one."""
     allow_remote: bool = False
 
 
@@ -101,8 +103,9 @@ def bodies(rows: int, count: int, seed: int) -> list[bytes]:
 
 def request(plan: Plan, body: bytes, *, keep: bool) -> bytes:
     """The bytes on the wire."""
+    key = f"X-API-Key: {plan.key}\r\n" if plan.key else ""
     head = (
-        f"POST /v2/models/{plan.model}/infer HTTP/1.1\r\nHost: {plan.host}\r\nContent-Type: application/json\r\n"
+        f"POST /v2/models/{plan.model}/infer HTTP/1.1\r\nHost: {plan.host}\r\nContent-Type: application/json\r\n{key}"
         f"User-Agent: serinus-load\r\nContent-Length: {len(body)}\r\n"
         f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
     )
@@ -263,6 +266,7 @@ def main() -> int:
     parser.add_argument("--arrivals", choices=("poisson", "constant"), default=Plan.arrivals)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--users", type=int, default=Plan.users, help="so many users, told apart by X-User-Id")
+    parser.add_argument("--key", default=Plan.key, help="API key of the client")
     parser.add_argument("--out", type=Path, required=True, help="CSV of all requests, written while it runs")
     parser.add_argument("--allow-remote", action="store_true", help="send load to a public address")
     plan = Plan(**vars(parser.parse_args()))

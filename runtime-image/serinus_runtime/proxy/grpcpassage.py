@@ -13,6 +13,7 @@ from serinus_runtime.proxy.grpcdesk import GrpcDesk
 from serinus_runtime.proxy.h2link import HELD_BYTES, Fields, Lane, Link
 from serinus_runtime.proxy.problems import FullError, Problem
 from serinus_runtime.proxy.record import Passed
+from serinus_runtime.state import GOING
 from serinus_runtime.tickets import Ticket
 from serinus_runtime.tracing import Trace, trace_id
 
@@ -77,7 +78,7 @@ class GrpcPassage(Waiting):
         if self._counted and state.tracing is not None:
             self._trace = state.tracing.begin(exchange.headers, self._path, call.received)
         if state.refusing:
-            self._refuse("draining", 503, "this server is going away: ask another")
+            self._refuse(GOING.reason, GOING.status, GOING.message)
             return
         if not desk.serving():
             self._refuse("not_ready", 503, "the engine is not ready yet", _RETRY_SOON)

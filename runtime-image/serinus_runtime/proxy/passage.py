@@ -19,6 +19,7 @@ from serinus_runtime.proxy.desk import Desk
 from serinus_runtime.proxy.headers import answer_lines, request_head
 from serinus_runtime.proxy.problems import FullError, Problem
 from serinus_runtime.proxy.tunnel import End
+from serinus_runtime.state import GOING
 from serinus_runtime.tickets import Ticket
 
 _WHOLE_BYTES = 64 << 10
@@ -58,7 +59,7 @@ class Passage(Account):
             self._own = self._trace.lines
         if state.refusing and not self.admitted:
             exchange.close = True
-            self._refuse("draining", 503, "this server is going away: ask another", _RETRY_SOON)
+            self._refuse(*GOING)
             return
         if not desk.serving:
             self._refuse("not_ready", 503, "the engine is not ready yet", _RETRY_SOON)

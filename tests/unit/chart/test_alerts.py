@@ -20,6 +20,7 @@ from unit.chart.test_chart import CHART, HELM, ROOT, helm, of, render
 
 RULES = CHART / "rules/alerts.yaml"
 WHO = 'model_namespace="shop", model_deployment="fraud", revision="r1", instance="a"'
+OTHER = WHO.replace('"a"', '"b"')
 OWNER = {"model_namespace": "shop", "model_deployment": "fraud"}
 REVISION = {**OWNER, "revision": "r1"}
 
@@ -86,6 +87,12 @@ CASES: list[tuple[str, int, dict[str, str], dict[str, str], dict[str, str]]] = [
     (
         "SerinusCpuFallback", 10, REVISION,
         {f"serinus_engine_cpu_fallback{{{WHO}}}": "1x20"}, {f"serinus_engine_cpu_fallback{{{WHO}}}": "0x20"},
+    ),
+    (
+        # One pod is enough; a model that is loading, or an engine beside the runtime, says nothing.
+        "SerinusModelUnproved", 10, REVISION,
+        {f"serinus_model_proved{{{WHO}}}": "0x20", f"serinus_model_proved{{{OTHER}}}": "1x20"},
+        {f"serinus_model_proved{{{WHO}}}": "0x3 1x20", f"serinus_model_info{{{WHO}}}": "1x20"},
     ),
     (
         "SerinusNoReadyReplica", 10, {**OWNER, "type": "Ready", "reason": "MinimumReplicasUnavailable"},

@@ -9,6 +9,7 @@ from serinus_runtime import __version__
 from serinus_runtime.about import DECISION, About, Rule
 from serinus_runtime.datatypes import NUMPY
 from serinus_runtime.engine import Signature, TensorSpec
+from serinus_runtime.indexdocument import INDEX, index
 
 Schema = dict[str, Any]
 _OVERFLOW = {"FP16": 65520.0, "BF16": (2 - 2.0**-8) * 2.0**127, "FP32": (2 - 2.0**-24) * 2.0**127}
@@ -67,6 +68,7 @@ def openapi(name: str, version: str, signature: Signature, about: About, *, rows
                 "responses": {"200": _json_body(summary, {"type": "object"}), "503": away},
             }
         }
+    paths[INDEX] = index(name, version)
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": version, "description": f"Served by serinus-runtime {__version__}."},
@@ -94,10 +96,6 @@ def _asked(summary: str, request: Schema, answer: Schema) -> Schema:
             **{code: _refusal(_REFUSALS[code]) for code in _REFUSALS},
         },
     }
-
-
-def _refusals() -> Schema:
-    return {code: _refusal(text) for code, text in _REFUSALS.items()}
 
 
 def _element(datatype: str, *, answer: bool = False) -> Schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serinus_runtime.indexdocument import INDEX
 from serinus_runtime.ingress.describingcontrol import describe_control
 
 Schema = dict[str, Any]
@@ -22,7 +23,7 @@ def describe(
     """`document` with headers, and, where they are on, keys, jobs, loading and unloading."""
     paths: Schema = document["paths"]
     headers = [{"name": name, "in": "header", "description": text, "schema": schema} for name, text, schema in _HEADERS]
-    asked = [path for path, operations in paths.items() if "post" in operations]
+    asked = [path for path, operations in paths.items() if "post" in operations and path != INDEX]
     for path in asked:
         operation = paths[path]["post"]
         operation["parameters"] = headers
@@ -39,7 +40,8 @@ def describe(
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
         for path, operations in paths.items():
-            if "/health/" in path or path.endswith("/ready") or ("metadata" in open_paths and "get" in operations):
+            told = path == INDEX or "get" in operations
+            if "/health/" in path or path.endswith("/ready") or ("metadata" in open_paths and told):
                 continue
             for name in ("get", "post", "delete"):
                 if name in operations:

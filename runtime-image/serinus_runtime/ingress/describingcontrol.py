@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from serinus_runtime.indexdocument import INDEX
+
 Schema = dict[str, Any]
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _UNLOADED = "A client has unloaded the model: load it, or ask another replica"
@@ -13,7 +15,7 @@ def describe_control(document: Schema, model: str) -> None:
     """Adds both operations, and to all that need a model what they say while it is unloaded."""
     paths: Schema = document["paths"]
     for path, operations in paths.items():
-        if path == "/v2" or path.startswith("/v2/health/") or path.endswith("/ready"):
+        if path in ("/v2", INDEX) or path.startswith("/v2/health/") or path.endswith("/ready"):
             continue
         for operation in operations.values():
             if isinstance(operation, dict) and "responses" in operation:

@@ -89,6 +89,11 @@ SAID: list[tuple[str, Any]] = [
     ("/v2/models/fraud/infer", {"inputs": [{**FEATURES, "shape": [1, 4]}, CATEGORY]}),
     ("/v2/models/fraud/infer", {"inputs": [{**FEATURES, "datatype": "FP64"}, CATEGORY]}),
     ("/v2/models/fraud/infer", {"inputs": [{**FEATURES, "data": ["1", 2, 3]}, CATEGORY]}),
+    ("/v2/repository/index", {}),
+    ("/v2/repository/index", {"ready": True, "more": [1]}),
+    ("/v2/repository/index", {"ready": 1}),
+    ("/v2/repository/index", {"ready": None}),
+    ("/v2/repository/index", []),
 ]
 
 

@@ -18,6 +18,7 @@ from serinus_runtime.server import Server
 from unit.runtime.support import WAIT, GateEngine, Live, gated, infer_body, request
 
 INFER = "/v2/models/model/infer"
+INDEX = "/v2/repository/index"
 
 
 @pytest.fixture
@@ -194,6 +195,8 @@ def test_the_document_tells_of_keys_jobs_and_headers(keys: Path) -> None:
     assert "X-Request-Timeout" in paths[INFER]["post"]["description"]
     assert paths[INFER]["post"]["security"] == wanted
     assert paths["/v2/models/model"]["get"]["security"] == wanted
+    assert paths[INDEX]["post"]["security"] == wanted
+    assert "parameters" not in paths[INDEX]["post"], "it is not queued"
     assert "security" not in paths["/v2/health/ready"]["get"]
     assert {"401", "403", "429"} <= set(paths[INFER]["post"]["responses"])
     assert set(paths["/v2/requests/{id}"]) == {"parameters", "get", "delete"}
@@ -202,6 +205,11 @@ def test_the_document_tells_of_keys_jobs_and_headers(keys: Path) -> None:
         document = json.loads(request(live.port, "GET", "/openapi.json")[2])
     validate(document)
     assert "securitySchemes" not in document["components"]
+    with Live(gated(GateEngine()), api_keys_file=keys, open_paths=frozenset(("documents", "metadata"))) as live:
+        paths = json.loads(request(live.port, "GET", "/openapi.json")[2])["paths"]
+        assert request(live.port, "POST", INDEX)[0] == 200
+    assert "security" not in paths[INDEX]["post"]
+    assert paths[INFER]["post"]["security"] == wanted
     assert "/v2/requests/{id}" not in document["paths"]
 
 
@@ -216,9 +224,10 @@ def test_the_document_tells_of_loading_and_unloading_where_it_is_on(keys: Path) 
         assert not asked["requestBody"]["required"]
     assert "unloaded" in paths[INFER]["post"]["responses"]["404"]["description"]
     assert "404" not in paths["/v2/health/ready"]["get"]["responses"]
+    assert "404" not in paths[INDEX]["post"]["responses"], "it tells of a model that is unloaded"
     with Live(gated(GateEngine()), api_keys_file=keys) as live:
         document = json.loads(request(live.port, "GET", "/openapi.json")[2])
-    assert not [path for path in document["paths"] if "/repository/" in path]
+    assert [path for path in document["paths"] if "/repository/" in path] == [INDEX]
     assert "404" not in document["paths"][INFER]["post"]["responses"]
 
 

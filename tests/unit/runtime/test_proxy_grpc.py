@@ -21,6 +21,7 @@ from serinus_runtime.failures import FailureError
 from serinus_runtime.grpc.schema import message_class
 from serinus_runtime.loading import load_model
 from serinus_runtime.proxy.settings import parse_url
+from serinus_runtime.state import GOING
 from unit.runtime.engines import FastEngine, Front
 from unit.runtime.grpc_engine import SERVICE, GrpcEngine
 from unit.runtime.ports import until
@@ -174,6 +175,17 @@ def test_waiting_has_an_end(fast: FastEngine, engine: GrpcEngine) -> None:
         assert front.metrics()['serinus_rejected_total{reason="timeout"}'] == 1
         engine.gate.set()
         assert first.result(WAIT) == b"waited"
+
+
+def test_who_still_comes_when_the_server_goes_is_sent_elsewhere(fast: FastEngine, engine: GrpcEngine) -> None:
+    """Over both protocols in the same words, and counted as what it is."""
+    with fronted(fast, engine.port) as (front, channel):
+        front.server.state.refusing = True
+        status, headers, body = front.ask("POST", "/echo", {})
+        assert (status, json.loads(body)) == (503, {"error": GOING.message})
+        assert (headers["retry-after"], headers["connection"]) == ("1", "close")
+        assert _code(lambda: _unary(channel, "Echo")(b"")) == (grpc.StatusCode.UNAVAILABLE, GOING.message)
+        assert front.metrics()['serinus_rejected_total{reason="draining"}'] == 2
 
 
 def test_an_engine_that_is_silent_is_given_up(fast: FastEngine, engine: GrpcEngine) -> None:

@@ -3,7 +3,8 @@
     python -m bench.runtime.proxy        [BENCH_SECONDS=3] [BENCH_ROUNDS=2]
 
 The engine answers at once with 110 bytes of JSON and shares a core with the load; the front has the other core, and is
-compiled as it is in the image.
+compiled as it is in the image. `crossing` is a second engine on the front's core, asked directly: what it takes to wake
+the other core, front or not. Each runs while it is measured, and no longer.
 `cpu` is the front's CPU per request in microseconds. Everything stays on this machine, and ends by itself.
 """
 
@@ -72,7 +73,7 @@ def main() -> int:
     front_core, load_core = (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)
     if load_core is None:
         print("only one core: all share it, and latencies say little")
-    engine_port, front_port, aio_port = free_port(), free_port(), free_port()
+    engine_port, front_port = free_port(), free_port()
     payloads = load.requests(PATH, [BODY])
     found: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     python = sys.executable
@@ -87,24 +88,25 @@ def main() -> int:
         "SERINUS_DRAIN_DELAY": "0",
         "SERINUS_TERMINATION_LOG": os.devnull,
     }
-    with (
-        _running([python, str(_PARTS), "engine", str(engine_port)], engine_port, load_core) as engine,
-        _running([python, "-m", "serinus_runtime", "serve"], front_port, front_core, **front) as serinus,
-        _running([python, str(_PARTS), "aiohttp", str(aio_port), str(engine_port)], aio_port, front_core) as aio,
-    ):
+    fronts = {
+        "direct": ([python, str(_PARTS), "engine", str(front_port)], load_core, {}),
+        "crossing": ([python, str(_PARTS), "engine", str(front_port)], front_core, {}),
+        "serinus": ([python, "-m", "serinus_runtime", "serve"], front_core, front),
+        "aiohttp": ([python, str(_PARTS), "aiohttp", str(front_port), str(engine_port)], front_core, {}),
+    }
+    with _running([python, str(_PARTS), "engine", str(engine_port)], engine_port, load_core):
         for _ in range(rounds):
-            for name, port, pid in (
-                ("direct", engine_port, engine), ("serinus", front_port, serinus), ("aiohttp", aio_port, aio),
-            ):  # fmt: skip
-                for connections in CONNECTIONS:
-                    before = _cpu(pid)
-                    outcome = load.closed(port, payloads, connections, seconds, load_core)
-                    figures = found[name, connections]
-                    figures["rps"].append(outcome.rate)
-                    figures["p50"].append(outcome.p50)
-                    figures["p99"].append(outcome.p99)
-                    figures["failed"].append(outcome.failed)
-                    figures["cpu"].append((_cpu(pid) - before) / max(outcome.answered, 1) * 1e6)
+            for name, (command, core, environment) in fronts.items():
+                with _running(command, front_port, core, **environment) as pid:
+                    for connections in CONNECTIONS:
+                        before = _cpu(pid)
+                        outcome = load.closed(front_port, payloads, connections, seconds, load_core)
+                        figures = found[name, connections]
+                        figures["rps"].append(outcome.rate)
+                        figures["p50"].append(outcome.p50)
+                        figures["p99"].append(outcome.p99)
+                        figures["failed"].append(outcome.failed)
+                        figures["cpu"].append((_cpu(pid) - before) / max(outcome.answered, 1) * 1e6)
     middle = {key: {name: statistics.median(values) for name, values in each.items()} for key, each in found.items()}
     print(f"{'':10}{'conns':>6}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'+p50':>8}{'+p99':>8}{'CPU us':>8}{'failed':>8}")
     result = []

@@ -20,6 +20,9 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+
+import uvloop
 
 from bench.runtime import load, models
 from bench.runtime.catalog import Peer
@@ -69,8 +72,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, payload: bytes) -> None:
         self._busy, self._sent = True, time.monotonic()
@@ -229,7 +231,7 @@ def main() -> int:
             os.sched_setaffinity(0, set(cores[1:]))
         capacity = load.closed(port, payloads, 8, 5, cores[-1]).rate
         print(f"capacity {capacity:.0f} requests/s; offered {capacity * factor:.0f} for {minutes:g} min", flush=True)
-        history = asyncio.run(_drive(server, port, payloads, capacity * factor, minutes))
+        history = uvloop.run(_drive(server, port, payloads, capacity * factor, minutes))
     codes = sum((minute.codes for minute, _ in history), Counter[int]())
     accepted = [value for minute, _ in history for value in minute.accepted]
     refused = [value for minute, _ in history for value in minute.refused]

@@ -12,6 +12,7 @@ from kubernetes.aio import config
 from serinus.api import GROUP
 from serinus.cli.freezing import config_map
 from serinus.cli.picture import CliError, Picture
+from serinus.cli.warnings import of_children
 from serinus.cluster.client import Api, ApiError
 from serinus.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, WATCHED, WHO_AM_I
 from serinus.objects.context import Object
@@ -59,12 +60,14 @@ class Cluster:
                 if error.status != 403:
                     raise
         told: list[Object] = []
+        warnings: tuple[Object, ...] = ()
         if events:
             uid = owner["metadata"]["uid"]
             every = await self._api.list(EVENT, self.namespace)
             told = [event for event in every if (event.get("regarding") or {}).get("uid") == uid]
             told.sort(key=lambda event: event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
-        return Picture(owner, Children(children), tuple(told))
+            warnings = of_children(every, children)
+        return Picture(owner, Children(children), tuple(told), warnings=warnings)
 
     async def user(self) -> str:
         """Who the API server says we are; the local user where it will not say (before Kubernetes 1.28)."""

@@ -10,6 +10,8 @@ from serinus.api.units import Duration, Percent
 from serinus.cli.advice import STEPS_AND_GATES
 from serinus.cli.picture import Picture
 from serinus.cli.view import parse
+from serinus.cli.warnings import ADVICE as WARNINGS
+from serinus.cli.warnings import warned
 from serinus.objects.read import observe
 from serinus.release.readiness import REASON
 
@@ -158,7 +160,7 @@ def findings(picture: Picture) -> list[Finding]:
         if reason in told:
             return
         told.add(reason)
-        known = {**STEPS_AND_GATES, **_ADVICE}
+        known = {**WARNINGS, **STEPS_AND_GATES, **_ADVICE}
         cause, action = known.get(reason, ("see the message", "run `kubectl describe mdep` for its events"))
         found.append(Finding(f"{reason}: {symptom}", cause, action.replace("NAME", picture.name)))
 
@@ -179,6 +181,8 @@ def findings(picture: Picture) -> list[Finding]:
     for role, ref in (("live", status.live), ("candidate", status.candidate), ("previous", status.previous)):
         if ref is not None and (failure := observed.state(ref.revision).failure) is not None:
             add(failure.reason, f"{role} version {ref.version}: {failure.message}")
+    for reason, line in warned(picture):
+        add(reason, line)
     found += _slo(spec, status)
     found += _never_reconciled(picture, status)
     return found

@@ -24,7 +24,10 @@ class Picture:
     owner: Object
     children: Children = field(default_factory=Children)
     events: tuple[Object, ...] = ()
+    """Of the ModelDeployment itself, the oldest first."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    warnings: tuple[Object, ...] = ()
+    """Events of type Warning about its pods and other objects."""
     frozen: str | None = None
     """The freeze that holds its releases, where it was asked for."""
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -14,11 +13,11 @@ import msgspec
 from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
 from serinus_runtime.http import Exchange
-from serinus_runtime.predictionlog import REDACTED, Prediction
+from serinus_runtime.predictionlog import Prediction
 from serinus_runtime.shadow.admission import Admission
 from serinus_runtime.shadow.records import ALL, CONTENT_TYPE, Page, Sample, Told, place
 from serinus_runtime.shadow.tap import Tap
-from serinus_runtime.shadow.telling import Teller, Wanted, tensor
+from serinus_runtime.shadow.telling import Teller, Wanted
 
 _SAMPLES = 16
 """Samples of one page, those with the smallest places: preprocessing runs once more for each."""
@@ -124,14 +123,13 @@ class TapFront:
             if record.sample is None or not prediction.inputs:
                 continue
             try:
-                made: Mapping[str, Any] = self._prepare(prediction.inputs)
+                made = self._prepare(prediction.inputs)
             except Exception as error:
-                logs.event("warning", "a sample could not be preprocessed", error=repr(error)[:300])
+                # What the code complains of may be the very value that nobody may see.
+                text = type(error).__name__ if self._teller.hides(prediction.inputs, wanted) else repr(error)[:300]
+                logs.event("warning", "a sample could not be preprocessed", error=text)
                 continue
-            hidden = self._teller.hides(prediction.inputs, wanted)
-            record.sample = Sample(
-                record.sample.raw, {name: REDACTED if hidden else tensor(array) for name, array in made.items()}
-            )
+            record.sample = Sample(record.sample.raw, self._teller.prepared(prediction.inputs, made, wanted))
 
     def _answer(self, exchange: Exchange, page: Page) -> None:
         exchange.respond(200, self._encoder.encode(page), CONTENT_TYPE)

@@ -108,6 +108,15 @@ class Teller:
                 told[name] = tensor(array)
         return told
 
+    def prepared(self, inputs: Mapping[str, Array], made: Mapping[str, Array], wanted: Wanted) -> dict[str, Any]:
+        """What preprocessing made of `inputs`, as people may see it: nothing where any of them is redacted, and no
+        tensor or column that is redacted by its own name, with or without the step of a pipeline before it."""
+        if self.hides(inputs, wanted):
+            return dict.fromkeys(made, REDACTED)
+        hidden = self._redact | wanted.redact
+        told = self.shown(made, wanted)
+        return {name: REDACTED if name.rpartition(".")[2] in hidden else value for name, value in told.items()}
+
     def hides(self, inputs: Mapping[str, Array], wanted: Wanted) -> bool:
         """Whether anything of `inputs` is redacted: then what is made of them must not be shown either."""
         hidden = self._redact | wanted.redact

@@ -281,6 +281,64 @@ def test_two_servers_are_joined_over_http(tmp_path: Path) -> None:
         assert (live.server.state.tap is None, candidate.server.state.tap is None) == (False, False)
 
 
+_CODE = """
+import numpy as np
+
+def preprocess(inputs):
+    numbers = np.array([[float(value.strip("$"))] for value in inputs["amount"].ravel()])
+    return {"x": np.hstack([numbers, inputs["rest"]])}
+"""
+
+
+@pytest.mark.parametrize(
+    ("redact", "raw", "prepared"),
+    [
+        ("", {"amount": [["$12.5"]], "rest": [[1.0, 2.0]]}, {"x": [[12.5, 1.0, 2.0]]}),
+        # What is made of a field that is redacted is redacted with it, whatever its name.
+        ("amount", {"amount": REDACTED, "rest": [[1.0, 2.0]]}, {"x": REDACTED}),
+        # A field may have its name only after preprocessing.
+        ("x", {"amount": [["$12.5"]], "rest": [[1.0, 2.0]]}, {"x": REDACTED}),
+    ],
+)
+@pytest.mark.parametrize("by_the_pod", [False, True])
+def test_samples_are_told_as_preprocessing_made_them(
+    tmp_path: Path, redact: str, raw: dict[str, Any], prepared: dict[str, Any], by_the_pod: bool
+) -> None:
+    directory = support.sum_model(tmp_path / "m")
+    (directory / "processing.py").write_text(_CODE)
+    spec = [
+        {"name": "amount", "datatype": "BYTES", "shape": [-1, 1]},
+        {"name": "rest", "datatype": "FP64", "shape": [-1, 2]},
+    ]
+    (directory / "model.json").write_text(json.dumps({"preprocess": "processing.py", "processing": {"inputs": spec}}))
+    config = Config(model_dir=directory, allow_python=True, engine_timeout=WAIT)
+    kept = {"prediction_log_redact": frozenset({redact})} if by_the_pod and redact else {}
+    with Live(load_model(config), tap="127.0.0.1", **kept) as live:
+        wanted = f"/tap?samples={ALL}&redact={'' if by_the_pod else redact}"
+        begun = PAGES.decode(request(live.server.metrics_port, "GET", wanted)[2])
+        inputs = [
+            {"name": "amount", "shape": [1, 1], "datatype": "BYTES", "data": ["$12.5"]},
+            {"name": "rest", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]},
+        ]
+        body = json.dumps({"inputs": inputs}).encode()
+        assert request(live.port, "POST", "/v2/models/model/infer", body)[0] == 200
+        cursor = f"&process={begun.process}&after={begun.next}"
+        [record] = PAGES.decode(request(live.server.metrics_port, "GET", wanted + cursor)[2]).records
+    assert record.sample is not None
+    assert (record.sample.raw, record.sample.prepared) == (raw, prepared)
+
+
+def test_what_preprocessing_made_is_redacted_by_column_and_by_step() -> None:
+    teller = Teller(SIGNATURE, ABOUT, frozenset({"hour"}))
+    made = {"features": np.array([[1.5, 2.5, 7.0]]), "clean.hour": np.array([7.0]), "clean.age": np.array([2.5])}
+    told = teller.prepared({"document": np.array(["..."], dtype=object)}, made, Wanted())
+    assert told == {
+        "features": [{"amount": 1.5, "age": 2.5, "hour": REDACTED}],
+        "clean.hour": REDACTED,
+        "clean.age": [2.5],
+    }
+
+
 def test_copies_are_counted_apart_while_the_joiner_says_so(tmp_path: Path) -> None:
     with scored(tmp_path / "b", "b") as candidate:
         port = candidate.server.metrics_port

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from serinus_runtime.config import Config
+from serinus_runtime.digest import compute_digest, verify
 from serinus_runtime.engine import CodeError, EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
 from serinus_runtime.engine import torchserve_settings as settings
 from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, end, spawn
 from serinus_runtime.engine.torchserve_client import Reply, refuse
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.loading import load_model
 from serinus_runtime.torchworker import bodies, frames
 from support.eventually import eventually
 
@@ -359,3 +361,30 @@ def test_what_a_child_writes_is_cut_into_lines_of_bounded_length() -> None:
     eventually(lambda: _assert(lines[-1:] == ["last"]), interval=0.01)
     assert max(map(len, lines)) <= 2000
     end(process, 0.0)
+
+
+def test_an_archive_of_other_bytes_than_the_pinned_digest_is_not_even_opened(tmp_path: Path) -> None:
+    directory = tmp_path / "m"
+    directory.mkdir()
+    archive = _mar(directory / "m.mar", {"handler.py": b"pass"})
+    pinned = compute_digest(directory)
+    assert verify(directory, pinned) == pinned
+    _mar(archive, {"handler.py": b"evil"})
+    for engine in ("auto", "torch", "torchserve"):
+        config = Config(model_dir=directory, model_digest=pinned, engine=engine, allow_python=True)
+        with pytest.raises(FailureError) as failure:
+            load_model(config)
+        assert failure.value.reason is Reason.DIGEST_MISMATCH
+        assert compute_digest(directory) in str(failure.value), "what it was is what somebody would look for"
+    # The same archive with the digest that is its own comes as far as its declarations.
+    with pytest.raises(FailureError, match=declared.FILE):
+        load_model(
+            Config(model_dir=directory, model_digest=compute_digest(directory), engine="torch", allow_python=True)
+        )
+
+
+def test_the_handler_of_an_archive_is_not_run_unless_somebody_says_so(tmp_path: Path) -> None:
+    _mar(tmp_path / "m.mar", {"handler.py": b"pass"})
+    for engine in ("auto", "torch"):
+        with pytest.raises(FailureError, match="SERINUS_ALLOW_PYTHON=true"):
+            load_model(Config(model_dir=tmp_path, engine=engine))

@@ -64,6 +64,15 @@ def _quantiles(metric: str, more: str = "", by: str = "revision") -> list[tuple[
     ]
 
 
+def _dcgm(metric: str, legend: str) -> list[tuple[str, str]]:
+    """Of the models' pods, which the exporter names in labels that Prometheus renames unless told to honour them."""
+    pods = '{%snamespace=~"$namespace", %spod=~"($deployment)-.+"}'
+    return [
+        (f"avg by ({prefix}pod) ({metric}{pods % (prefix, prefix)})", f"{{{{{prefix}pod}}}} {legend}")
+        for prefix in ("", "exported_")
+    ]
+
+
 _RATE = "sum by (revision) (rate({}[$__rate_interval]))"
 
 
@@ -116,6 +125,8 @@ def models() -> list[Panel]:
                ("sum by (outcome) (rate(serinus_prediction_log_lines_total{MODEL}[$__rate_interval]))",
                 "{{outcome}}"), unit="cps"),
         _panel("Time to load", ("max by (revision) (serinus_model_load_seconds{MODEL})", "{{revision}}"), unit="s"),
+        _panel("GPU", *_dcgm("DCGM_FI_DEV_GPU_UTIL", "busy"), *_dcgm("DCGM_FI_DEV_MEM_COPY_UTIL", "memory busy"),
+               unit="percent", limits=(90,), text="from NVIDIA's DCGM exporter, where it runs: the model's own pods"),
         _panel("Restarts of worker processes",
                ("sum by (revision) (increase(serinus_worker_restarts_total{MODEL}[$__rate_interval]))",
                 "{{revision}}")),

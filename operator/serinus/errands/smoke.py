@@ -24,6 +24,7 @@ ANSWER_BYTES = 8 << 20
 SHOWN = 200
 """Characters of an error that are kept."""
 MOST_DIFFERENCES = 5
+_READY = "/v2/health/ready"
 MARK = {"User-Agent": "serinus-smoke-test"}
 Addresses = Callable[[Key, str], Sequence[str]]
 """Base URLs of the ready pods of a revision, such as http://10.0.0.7:8080."""
@@ -110,15 +111,15 @@ class _Target:
     _turn: int = 0
 
     async def healthy(self, base: str) -> None:
-        """Opens the connection.
+        """Opens the connection, and asks for readiness as the kubelet does: without a key, which no runtime asks for.
 
         Raises:
             ErrandError: the pod cannot be reached or is not ready.
         """
         try:
-            async with self.session.get(f"{base}/v2/health/ready") as answer:
-                if answer.status >= 500:
-                    raise ErrandError(f"the pod at {base} is not ready: it answers {answer.status}")
+            async with self.session.get(f"{base}{_READY}", allow_redirects=False) as answer:
+                if not 200 <= answer.status < 300:
+                    raise ErrandError(f"the pod at {base} is not ready: {_READY} answers {answer.status}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ErrandError(
                 f"the pod at {base} cannot be reached from the operator: {_short(error)}; "

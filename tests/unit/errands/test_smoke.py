@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,30 @@ def test_nobody_there(unused_tcp_port: int) -> None:
         run({"candidate": [unused_tcp_port]}, SmokeTest(), live=None)
     with pytest.raises(ErrandError, match="no pod of the candidate is ready"):
         run({"candidate": []}, SmokeTest(), live=None)
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 503])
+def test_a_pod_that_does_not_say_that_it_is_ready(status: int, models: dict[str, Live]) -> None:
+    """Only 2xx says so, to everybody: a runtime that asks for keys answers for its health without one."""
+    asked: list[str] = []
+
+    class Pod(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Location", f"http://127.0.0.1:{models['same'].port}/v2/health/ready")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Pod) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        ports = {"candidate": [models["same"].port, server.server_port]}
+        with pytest.raises(ErrandError, match=rf"is not ready: /v2/health/ready answers {status}"):
+            run(ports, SmokeTest(), live=None)
+        server.shutdown()
+    assert asked == ["/v2/health/ready"]
 
 
 def test_samples_that_cannot_be_used(models: dict[str, Live]) -> None:

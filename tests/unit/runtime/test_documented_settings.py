@@ -1,8 +1,9 @@
-"""Each setting that a page names exists, each that exists is named on a page, and tables say the true default."""
+"""Each setting that a page names exists, each that exists has one row in one table, and it says the true default."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ KNOWN = {f"SERINUS_{field.upper()}" for field in SETTINGS}
 _NAME = re.compile(r"SERINUS_[A-Z0-9_]+")
 _ROW = re.compile(r"^\| (`SERINUS_[^|]*) \| ([^|]*) \|", re.MULTILINE)
 
+_TABLE = re.compile(r"^\| variable \| default \|.*\n((?:\|.*\n)+)", re.MULTILINE)
+
 
 def _named(page: Path) -> set[str]:
     return set(_NAME.findall(page.read_text()))
@@ -39,8 +42,17 @@ def test_what_a_page_names_exists(page: Path) -> None:
     assert not unknown
 
 
-def test_every_setting_is_on_a_page() -> None:
-    assert not KNOWN - set().union(*map(_named, PAGES))
+def test_every_setting_has_one_row_in_one_table() -> None:
+    rows: Counter[str] = Counter()
+    for page in PAGES:
+        for table in _TABLE.findall(page.read_text()):
+            for row in table.splitlines():
+                rows.update(re.findall(r"`(SERINUS_[A-Z0-9_]+)`", row.split("|")[1]))
+    assert sorted(KNOWN - rows.keys()) == [], "no row"
+    assert {name: count for name, count in rows.items() if count > 1} == {}, "rows that can come to differ"
+
+
+def test_what_is_no_setting_is_still_named() -> None:
     assert not OTHERS.keys() - set().union(*map(_named, PAGES)), "no longer named: take it out of OTHERS"
 
 
@@ -61,4 +73,4 @@ def test_a_table_says_the_true_default(name: str, value: str) -> None:
 
 
 def test_there_are_tables() -> None:
-    assert len(_rows()) > 40
+    assert len(_rows()) > 60

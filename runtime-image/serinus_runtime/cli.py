@@ -135,6 +135,7 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         command.add_argument("-o", "--output", type=Format, choices=list(Format), default=Format.TABLE)
         command.set_defaults(module=command.prog.rpartition(" ")[2])
     pack.add_argument("out", type=Path, help="the archive, .tar.gz")
+    pack.add_argument("--model-version", help="the version that its manifest.json names; default: none", metavar="V")
 
 
 def _digest(directory: Path, *, manifest: bool) -> int:

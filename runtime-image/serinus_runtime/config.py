@@ -190,7 +190,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
         deployment=read("DEPLOYMENT", _label, model_name),
         revision=read("REVISION", _label, base.revision),
         model_name=model_name,
-        model_version=read("MODEL_VERSION", _version, base.model_version),
+        model_version=read("MODEL_VERSION", version_name, base.model_version),
         model_uri=read("MODEL_URI", str, base.model_uri),
         model_digest=read("MODEL_DIGEST", _digest, base.model_digest),
         model_dir=read("MODEL_DIR", _directory, base.model_dir),
@@ -383,7 +383,8 @@ def _label(text: str) -> str:
     return text
 
 
-def _version(text: str) -> str:
+def version_name(text: str) -> str:
+    """`text`, if answers may carry it as a version; raises ValueError that says what to write instead."""
     if not text.isprintable() or not text.isascii() or "/" in text or len(text) > 128:
         raise ValueError(f"{text!r} is not a version: use printable ASCII without '/', at most 128 characters")
     return text

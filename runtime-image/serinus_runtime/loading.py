@@ -14,6 +14,7 @@ from serinus_runtime.engine import Engine, Signature
 from serinus_runtime.engine.registry import open_engine
 from serinus_runtime.examples import read as read_examples
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.modelmanifest import tell_misfits
 from serinus_runtime.ragged import Ragged, open_ragged
 from serinus_runtime.warmup import measure, warm_up
 
@@ -56,6 +57,7 @@ def load_model(config: Config) -> Loaded:
         if grows:
             most = max((most, *costs))
         about = read_about(config.model_dir, signature)
+        tell_misfits(config.model_dir, signature)
     except BaseException:
         engine.close()
         raise

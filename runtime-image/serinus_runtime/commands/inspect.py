@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from serinus_runtime import examples
+from serinus_runtime import examples, modelmanifest
 from serinus_runtime.about import About, has_rows
 from serinus_runtime.commands import onnxfile
 from serinus_runtime.commands.model import opened
 from serinus_runtime.commands.onnxfile import NotOnnxError, OnnxFile
+from serinus_runtime.commands.pack import reference_hash
 from serinus_runtime.commands.tell import Format, bytes_text, table
 from serinus_runtime.datatypes import NUMPY
 from serinus_runtime.digest import UnsafeDirectoryError, compute_digest
@@ -22,6 +23,8 @@ from serinus_runtime.drift.columns import input_places
 from serinus_runtime.engine import Signature, TensorSpec
 from serinus_runtime.engine.registry import choose
 from serinus_runtime.failures import FailureError, Reason
+from serinus_runtime.modelmanifest import Manifest
+from serinus_runtime.predictionlog import preprocessing_hash
 
 _OLD_OPSET = 13
 
@@ -42,6 +45,7 @@ class Found(msgspec.Struct, omit_defaults=True):
     rule: dict[str, Any] | None = None
     reference: dict[str, int] | None = None
     warmup: dict[str, str | int] | None = None
+    manifest: Manifest | None = None
     onnx: OnnxFile | None = None
     providers: list[str] = []
     failure: str = ""
@@ -65,8 +69,10 @@ def inspect(directory: Path) -> Found:
         except (OSError, NotOnnxError) as error:
             found.failure = f"{path}: {error}"
         found.providers = _providers()
+    signature = None
     try:
         with opened(directory) as model:
+            signature = model.signature
             found.runtime = model.engine.runtime
             found.inputs, found.outputs = list(model.signature.inputs), list(model.signature.outputs)
             found.batched = model.signature.batched
@@ -89,6 +95,7 @@ def inspect(directory: Path) -> Found:
             found.warnings.append("no reference.json: drift will not be told; see `serinus-runtime reference`")
     except (OSError, ValueError) as error:
         found.warnings.append(f"{reference.FILE} cannot be used: {error}")
+    _compare(found, directory, signature)
     return found
 
 
@@ -107,6 +114,18 @@ def _providers() -> list[str]:
 
     names: list[str] = onnxruntime.get_available_providers()
     return names
+
+
+def _compare(found: Found, directory: Path, signature: Signature | None) -> None:
+    """Tells of manifest.json, and of where the directory no longer fits it; `signature` if the model was opened."""
+    try:
+        found.manifest = known = modelmanifest.read(directory)
+        texts = [] if known is None else modelmanifest.misfits(
+            known, signature=signature, preprocessing=preprocessing_hash(directory), reference=reference_hash(directory)
+        )  # fmt: skip
+        found.warnings += [f"{modelmanifest.FILE} no longer fits: {text}; pack the directory again" for text in texts]
+    except (OSError, ValueError) as error:
+        found.warnings.append(f"{modelmanifest.FILE} cannot be used: {error}")
 
 
 def _of_signature(declared: Signature, signature: Signature, about: About) -> Iterator[str]:
@@ -154,6 +173,9 @@ def _shown(found: Found) -> str:
     facts = [("directory", found.directory), ("digest", found.digest),
              ("size", f"{bytes_text(found.bytes)} in {found.files} files"),
              ("engine", f"{found.engine} ({found.runtime})" if found.runtime else found.engine)]  # fmt: skip
+    if found.manifest is not None:
+        version = f"version {found.manifest.version}" if found.manifest.version else "no version"
+        facts.append(("manifest", f"{version}, packed with {found.manifest.runtime}"))
     if (model := found.onnx) is not None:
         opsets = ", ".join(f"{domain} {version}" for domain, version in model.opsets.items())
         common = ", ".join(f"{count} {name}" for name, count in list(model.operators.items())[:6])

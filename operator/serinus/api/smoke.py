@@ -58,7 +58,8 @@ class SmokeTest(ApiModel):
     tolerance: Tolerance = Tolerance()
     """How far numbers may be from expected ones, and from the live revision's."""
     max_disagreement: Percent | None = None
-    """Largest share of samples that the live revision may answer differently. Left out: compared and reported only."""
+    """Largest share of samples that the live revision may answer differently; needs 20 samples or more.
+    Left out: compared and reported only."""
     timeout: Annotated[
         Duration,
         Limits(Duration, ">=", "5s", "write 5s or more, for example 5m"),

@@ -14,7 +14,7 @@ import aiohttp
 from serinus.api.smoke import Compared
 from serinus.errands.edge import ErrandError, Key
 from serinus.evidence.parity import Comparison, compare_answers, compare_expected, percentile
-from serinus.evidence.samples import Sample, SamplesError, Tensor, generate, inputs_of, parse
+from serinus.evidence.samples import FEWEST_COMPARED, Sample, SamplesError, Tensor, enough, generate, inputs_of, parse
 from serinus.release.smoke import SmokeReport, SmokeTask
 
 REQUEST_SECONDS = 30.0
@@ -86,18 +86,25 @@ class SmokeTester:
 
     async def _samples(self, owner: Key, task: SmokeTask, candidate: _Target) -> tuple[str, list[Sample]]:
         test = task.test
+        gate = task.live is not None and test.max_disagreement is not None
         inputs, why = await candidate.inputs()
         if test.samples is not None:
-            return "spec", parse(test.samples, inputs)
+            found = parse(test.samples, inputs)
+            if gate:
+                enough(found, "smokeTest.samples")
+            return "spec", found
         if test.samples_from is not None:
             name, key = test.samples_from.name, test.samples_from.key
             text = await self._read(owner[0], name, key)
             if text is None:
                 raise ErrandError(f"there is no key {key!r} in a ConfigMap {name} of namespace {owner[0]}")
-            return f"ConfigMap {name}", parse(text, inputs)
+            found = parse(text, inputs)
+            if gate:
+                enough(found, f"ConfigMap {name}")
+            return f"ConfigMap {name}", found
         if inputs is None:
             raise SamplesError(f"no requests can be generated: {why}; write smokeTest.samples")
-        return "generated", generate(inputs, test.requests)
+        return "generated", generate(inputs, max(test.requests, FEWEST_COMPARED) if gate else test.requests)
 
 
 @dataclass

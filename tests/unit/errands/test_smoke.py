@@ -144,6 +144,44 @@ def test_lines_of_the_prediction_log_from_a_config_map(models: dict[str, Live]) 
         run(ports, test)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_gate_on_parity_needs_twenty_samples(recorded: bool, models: dict[str, Live]) -> None:
+    ports = {"candidate": [models["same"].port], "live": [models["live"].port]}
+    line = json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0]]}})
+    redacted = json.dumps({"inputs": {"x": [["[redacted]", 2.0, 3.0]]}})
+
+    def tested(lines: list[str], *, live: str | None = "live", **more: Any) -> SmokeReport:
+        text = "\n".join(lines)
+        given = {"samples_from": {"name": "recorded", "key": "lines"}} if recorded else {"samples": text}
+        return run(ports, SmokeTest(requests=1, **given, **more), live=live, maps={"lines": text})
+
+    few = tested([line] * 19 + [redacted], max_disagreement="5%")
+    where = "ConfigMap recorded" if recorded else "smokeTest.samples"
+    assert few.requests == 0, "refused before the candidate is asked"
+    assert str(judge(SmokeTest(), few)).startswith(
+        f"smokeTest.maxDisagreement needs at least 20 samples, {where} has 19 without redacted values: write more"
+    )
+    for report, compared in (
+        (tested([line] * 20, max_disagreement="5%"), 20),
+        (tested([line] * 19), 19),  # No gate: told, of how many samples.
+    ):
+        assert report.unsuitable is None
+        assert report.parity is not None
+        assert report.parity.samples == compared
+        assert f"{compared} of {compared} answers as the live revision's" in told(report)
+    # Nobody to compare with: the first version is not kept from its users.
+    assert tested([line], live=None, max_disagreement="5%").unsuitable is None
+
+
+def test_twenty_are_generated_where_parity_is_a_gate(models: dict[str, Live]) -> None:
+    ports = {"candidate": [models["same"].port], "live": [models["live"].port]}
+    assert run(ports, SmokeTest(requests=3)).requests == 3
+    report = run(ports, SmokeTest(requests=3, max_disagreement="5%"))
+    assert report.requests == 20
+    assert report.parity is not None
+    assert report.parity.samples == 20
+
+
 def test_every_pod_is_asked(models: dict[str, Live]) -> None:
     """A pod that answers wrongly does not hide behind one that does not."""
     ports = {"candidate": [models["same"].port, models["wrong"].port], "live": [models["live"].port]}

@@ -47,7 +47,7 @@ class Answers(Wire):
             size += len(part)
         request_id = call.identify()
         room = min(self._send_window, call.send_window, self._frame_bytes)
-        if size > room or self._blocked or not self._writable or call.begun or len(request_id) > 126:
+        if size > room or call.metadata or self._blocked or not self._writable or call.begun or len(request_id) > 126:
             self._reply_slowly(call, parts, size)
             return
         block = self.port.block

@@ -101,7 +101,7 @@ class Call:
         self.on_refused: Callable[[int], None] | None = None
         """Called with an HTTP status when the connection refuses what the client sends, before that is said."""
         self.metadata = b""
-        """Header fields, for HPACK, of the beginning of the answer; not for `reply`."""
+        """Header fields, for HPACK, of the beginning of the answer."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property

@@ -97,6 +97,8 @@ class Asking:
 
 def _answer_one(call: Call, exchange: Exchange, status: int, body: bytes, _type: bytes, headers: bytes) -> None:
     if status == 200:
+        if headers:
+            call.metadata = trailing(headers)
         call.reply([body])
     else:
         call.fail(status, error_text(body), trailing(headers))
@@ -110,7 +112,7 @@ def error_text(body: bytes) -> str:
 
 
 def trailing(headers: bytes) -> bytes:
-    """HTTP header lines as fields of the trailers, and `Retry-After` in gRPC's words as well."""
+    """HTTP header lines as fields of metadata, and `Retry-After` in gRPC's words as well."""
     block = b""
     for line in headers.split(b"\r\n"):
         name, colon, value = line.partition(b":")

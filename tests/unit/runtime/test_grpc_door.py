@@ -55,7 +55,11 @@ def test_keys_come_as_metadata(tmp_path: Path) -> None:
 
 def test_a_client_has_one_rate_over_both_protocols() -> None:
     with Live(gated(GateEngine()), grpc_port=0, rate_limit=Rate(0.001, 3)) as live:
-        assert _statuses(live, {}, {}) == [status.OK, status.OK]
+        with h2.connect(live.server.grpc_port) as client:
+            client.call(1, _ask())
+            told = client.answer(1)
+        assert (told.status, told.fields["ratelimit"].split(";")[1]) == (status.OK, "r=2")
+        assert _statuses(live, {}) == [status.OK]
         assert infer(live.port, [1, 2, 3])[0] == 200
         assert _statuses(live, {}) == [status.RESOURCE_EXHAUSTED]
         assert infer(live.port, [1, 2, 3])[0] == 429

@@ -31,7 +31,7 @@ TEXTS = {
     "pin_threads": "true: each of these threads stays on a core",
     "stuck_after": "a batch that runs longer makes liveness fail; 0: never",
     "workers": "processes for Python that comes with a model",
-    "worker_memory": "resident memory at which one is replaced; 0: the container's limit",
+    "worker_memory": "resident memory at which one, or torch's, is replaced; 0: the container's limit",
     "batch_preferred": "sizes of batches that the engine likes, such as 8,16,32",
     "onnx_providers": "in the order of preference, such as tensorrt,cuda,cpu",
     "onnx_provider_options": 'JSON, such as {"cuda": {"device_id": 0}}',

@@ -103,6 +103,19 @@ def handle(data, context):
     return [[sum(each["body"])] for each in data]
 """
 
+HOARDER_HANDLER = """
+held = []
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    rows = data[0]["body"]["instances"]
+    if any(row[0] == 88.0 for row in rows):
+        held.append(b"x" * (256 << 20))
+    return [{"predictions": [[sum(row)] for row in rows]}]
+"""
+
 
 def directory(root, name, about=None):
     made = root / name
@@ -165,6 +178,7 @@ def main(root):
         {"weights.pt": weights, "manifest": {"serializedFile": "weights.pt"}},
         "based",
     )
+    mar(directory(root, "hoarder", one) / "hoarder.mar", HOARDER_HANDLER, {}, "hoarder")
     echo = {"signature": {"inputs": [X], "outputs": [{**Y, "shape": [-1, 3]}]}, "handler": {"body": "binary"}}
     mar(directory(root, "echo", echo) / "echo.mar", ECHO_HANDLER, {}, "echo")
     picky = {**one, "handler": {"body": "row"}}

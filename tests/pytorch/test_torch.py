@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytorch.conftest import Torch
+from pytorch.conftest import Torch, TorchLive
 from serinus_runtime.engine import EngineError
 from serinus_runtime.engine import torch as engine_module
+from serinus_runtime.engine.memory import resident
 from serinus_runtime.failures import FailureError, Reason
 from serinus_runtime.server import load_model
 from support.eventually import eventually
@@ -149,6 +150,28 @@ def test_a_stuck_batch_ends_the_worker_and_is_answered(torch: Torch) -> None:
         eventually(server.assert_ready)
         assert infer(server.port, [1, 2, 3])[0] == 200
         assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_worker_that_takes_too_much_memory_is_replaced(torch: Torch) -> None:
+    with torch.live("hoarder", engine="torch", allow_python=True) as server:
+        loaded = resident(server.engine.pid)
+        assert infer(server.port, [88, 0, 0])[0] == 200
+        assert resident(server.engine.pid) > loaded + (200 << 20), "without a limit there is only the container's"
+    limit = loaded + (128 << 20)
+    with torch.live("hoarder", engine="torch", allow_python=True, worker_memory=limit) as server:
+        first = server.engine.pid
+        # It may be ended before it has answered.
+        assert infer(server.port, [88, 0, 0])[0] in (200, 503)
+        eventually(lambda: _assert_another(server, first))
+        assert infer(server.port, [1, 2, 3])[2]["outputs"][0]["data"] == [6.0]
+        assert server.metrics()["serinus_engine_starts_total"] == 2
+    text = _error(torch, "hoarder", engine="torch", allow_python=True, worker_memory=loaded // 2)
+    assert "before the first batch, more than SERINUS_WORKER_MEMORY" in text
+
+
+def _assert_another(server: TorchLive, first: int) -> None:
+    assert server.engine.pid != first
+    server.assert_ready()
 
 
 def test_nothing_is_left_when_the_server_ends(torch: Torch) -> None:

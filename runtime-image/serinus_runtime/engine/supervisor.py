@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from typing import IO
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serinus_runtime import logs
+from serinus_runtime.engine.memory import resident
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
 """Seconds after which a child counts as well, and the next pause is short again."""
 _MAX_LINE = 2000
+_LOOK_MILLISECONDS = 250
 # The kernel ends the child when the thread that started it ends, however that happens; exec keeps this.
 _WITH_PARENT = (
     "import ctypes,os,signal,sys;"
@@ -92,12 +95,17 @@ class Supervisor:
         ready: Callable[[subprocess.Popen[bytes]], None],
         *,
         patience: float = 0.0,
+        memory: int = 0,
     ) -> None:
-        """`ready` returns when the child can work, and raises when it cannot. Both are called on this one's thread."""
+        """`ready` returns when the child can work, and raises when it cannot. Both are called on this one's thread.
+
+        `memory`: bytes of resident memory above which a child that is ready is replaced; 0: any.
+        """
         self._name = name
         self._start = start
         self._ready = ready
         self._patience = patience
+        self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._first = threading.Event()
@@ -176,7 +184,7 @@ class Supervisor:
             self._ready(process)
             self.up = True
             self._first.set()
-            process.wait()
+            self._await_end(process)
         except Exception as error:
             if not self._first.is_set():
                 self._failure = error
@@ -188,3 +196,21 @@ class Supervisor:
                 end(process, 0.0)
             self._first.set()
         return True
+
+    def _await_end(self, process: subprocess.Popen[bytes]) -> None:
+        """Returns when the child has ended; ends it when it takes too much memory."""
+        if self._memory:
+            try:
+                ended = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                return
+            poller = select.poll()
+            poller.register(ended, select.POLLIN)
+            try:
+                while not poller.poll(_LOOK_MILLISECONDS):
+                    held = resident(process.pid)
+                    if self.up and held > self._memory:
+                        self.replace(f"it holds {held} bytes of memory, and may hold {self._memory}")
+            finally:
+                os.close(ended)
+        process.wait()

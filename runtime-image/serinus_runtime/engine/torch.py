@@ -29,6 +29,7 @@ from serinus_runtime.engine.base import (
     EngineUnavailableError,
     Signature,
 )
+from serinus_runtime.engine.memory import resident
 from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, spawn
 from serinus_runtime.failures import FailureError, Reason
@@ -69,7 +70,7 @@ class TorchEngine(Engine):
         self._signature: Signature | None = None
         self._told: dict[str, Any] = {}
         self._scratch: Scratch | None = None
-        self._supervisor = Supervisor("the torch worker", self._start, self._prepare)
+        self._supervisor = Supervisor("the torch worker", self._start, self._prepare, memory=config.worker_memory)
 
     @property
     def signature(self) -> Signature:
@@ -194,7 +195,7 @@ class TorchEngine(Engine):
         threads = str(self._config.threads)
         return {**kept, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def _prepare(self, _process: subprocess.Popen[bytes]) -> None:
+    def _prepare(self, process: subprocess.Popen[bytes]) -> None:
         sock = self._sock
         assert sock is not None
         told, _ = self._ask(sock, {"do": "load", **self._load}, {}, self._config.engine_start_timeout)
@@ -209,6 +210,13 @@ class TorchEngine(Engine):
                 Reason.MODEL_LOAD_FAILED,
                 f"{self._file} takes {takes} inputs, but {declared.FILE} declares {len(signature.inputs)}: "
                 "declare them in the order of forward()",
+            )
+        limit, held = self._config.worker_memory, resident(process.pid)
+        if limit and held > limit:
+            raise FailureError(
+                Reason.MODEL_LOAD_FAILED,
+                f"{self._file} and torch take {held} bytes of memory before the first batch, more than "
+                f"SERINUS_WORKER_MEMORY ({limit}): allow more, or 0 for as much as the container has",
             )
         self._told, self._signature = told, signature
 

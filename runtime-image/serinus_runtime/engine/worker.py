@@ -26,6 +26,7 @@ from serinus_runtime import logs
 from serinus_runtime.datatypes import Array
 from serinus_runtime.engine.base import CodeError, EngineError, EngineTimeoutError
 from serinus_runtime.engine.frames import ConnectionLostError, Message, receive, send
+from serinus_runtime.engine.memory import resident
 from serinus_runtime.engine.workermain import OK, START
 from serinus_runtime.failures import FailureError, Reason
 
@@ -117,11 +118,7 @@ class _Worker:
 
     def memory(self) -> int:
         """Bytes of resident memory; 0 when the process has gone."""
-        try:
-            text = Path(f"/proc/{self.process.pid}/statm").read_text()
-        except OSError:
-            return 0
-        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident(self.process.pid)
 
     def end(self, patience: float = _CLOSE_SECONDS) -> int:
         """Closes the socket, so that the process ends by itself, and kills it if it does not; its exit code."""

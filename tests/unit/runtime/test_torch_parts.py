@@ -23,6 +23,7 @@ from serinus_runtime.config import Config
 from serinus_runtime.digest import compute_digest, verify
 from serinus_runtime.engine import CodeError, EngineError, EngineTimeoutError, EngineUnavailableError, declared, mar
 from serinus_runtime.engine import torchserve_settings as settings
+from serinus_runtime.engine.memory import resident
 from serinus_runtime.engine.scratch import Scratch
 from serinus_runtime.engine.supervisor import Supervisor, end, spawn
 from serinus_runtime.engine.torchserve_client import Reply, refuse
@@ -321,6 +322,32 @@ def test_a_child_that_dies_is_replaced_with_its_whole_group() -> None:
     assert supervisor.pid is not None
     assert not _group(supervisor.pid)
     assert not supervisor.alive()
+
+
+def test_a_child_that_takes_too_much_memory_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; seen = Path(sys.argv[1]); again = seen.exists(); seen.touch()\n"
+        "held = b'' if again else b'x' * (96 << 20); time.sleep(1000)"
+    )
+    supervisor = Supervisor(
+        "the child",
+        lambda: spawn([sys.executable, "-c", code, str(tmp_path / "seen")], os.environ, Path("/"), lambda _: None),
+        lambda _: None,
+        memory=64 << 20,
+    )
+    supervisor.start()
+    first = supervisor.pid
+    try:
+        eventually(lambda: _assert(supervisor.up and supervisor.starts == 2), interval=0.01)
+        assert supervisor.pid != first
+        assert f"and may hold {64 << 20}" in capfd.readouterr().err
+        second = supervisor.pid
+        assert second is not None
+        eventually(lambda: _assert(resident(second) > 4 << 20), interval=0.01)
+        assert supervisor.up
+    finally:
+        supervisor.stop()
+    assert resident(second) == 0
 
 
 def test_the_first_failure_is_told_and_nothing_is_tried_again() -> None:
